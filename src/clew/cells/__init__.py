@@ -1,0 +1,32 @@
+"""Recurrences, one file each, and what composes them. `RECURRENCES` is the table that tests and commands walk."""
+
+from clew.cells.base import Encoder, LinearRecurrence, Recurrence, fold
+from clew.cells.bidirectional import Bidirectional
+from clew.cells.compose import Pointwise, Residual, Stack
+from clew.cells.elman import Elman, ElmanState
+from clew.cells.gru import GRU, GRUState
+from clew.cells.lstm import LSTM, LSTMState
+
+RECURRENCES: dict[str, type[Recurrence]] = {
+    "elman": Elman,
+    "gru": GRU,
+    "lstm": LSTM,
+}
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RECURRENCES",
+    "Bidirectional",
+    "Elman",
+    "ElmanState",
+    "Encoder",
+    "GRUState",
+    "LSTMState",
+    "LinearRecurrence",
+    "Pointwise",
+    "Recurrence",
+    "Residual",
+    "Stack",
+    "fold",
+]

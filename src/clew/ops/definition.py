@@ -1,0 +1,152 @@
+"""The definition of every recurrence's arithmetic, in plain torch. Kernels are faster ways to these numbers.
+
+    B batch, T time, I input, H hidden, P projected (the size of h; H without a projection), G gates x hidden
+
+A step takes the input's part of the pre-activations, so that a whole sequence can have it in one matrix product.
+`scan` holds the rules of time that all recurrences share: padding, resets, the empty sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clew import tree
+from clew.tree import State
+
+EPSILON = 1e-5  # of layer normalisation, as torch has it
+
+
+class Norm(NamedTuple):
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450, eq. 15-18, 20-22): gains of the three places."""
+
+    input: Tensor  # (G,) on W_ih x
+    hidden: Tensor  # (G,) on W_hh h
+    cell: Tensor | None = None  # (H,) on c, LSTM only
+
+
+class Weights(NamedTuple):
+    """What a classical recurrence multiplies with; names and layout are torch's."""
+
+    ih: Tensor  # (G, I)
+    hh: Tensor  # (G, P)
+    bias_ih: Tensor | None = None  # (G,)
+    bias_hh: Tensor | None = None  # (G,)
+    hr: Tensor | None = None  # (P, H) LSTM's projection
+    norm: Norm | None = None
+
+
+class Zoneout(NamedTuple):
+    """Probability that a unit keeps its old value (Krueger et al. 2017, arXiv:1606.01305, eq. 3-5).
+
+    In training units are kept at random; else the expectation is taken, which is deterministic.
+    """
+
+    h: float = 0.0
+    c: float = 0.0
+    training: bool = False
+
+    def mix(self, p: float, old: Tensor, new: Tensor) -> Tensor:
+        if p == 0.0:
+            return new
+        if self.training:
+            return torch.where(torch.rand_like(new) < p, old, new)
+        return p * old + (1 - p) * new
+
+
+def scan(
+    step: Callable[[Tensor, State], tuple[Tensor, State]],
+    x_BTI: Tensor,
+    state: State,
+    initial: State,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+    output_size: int = 0,
+) -> tuple[Tensor, State]:
+    """Fold `step` over time.
+
+    A padded step (t >= lengths) leaves the state exactly as it was and gives 0; a reset replaces the row's state by
+    `initial` before the step. Padding is cut out with `where`, so a NaN there reaches neither numbers nor gradients.
+    """
+    T = x_BTI.shape[1]
+    real_BT = valid_steps(x_BTI, lengths)
+    if real_BT is not None:
+        x_BTI = hide_padding(x_BTI, real_BT)
+    ys = []
+    for t in range(T):
+        before = state if reset is None else tree.where(reset[:, t], initial, state)
+        y_BH, after = step(x_BTI[:, t], before)
+        if real_BT is not None:
+            after = tree.where(real_BT[:, t], after, state)
+            y_BH = tree.where(real_BT[:, t], y_BH, torch.zeros_like(y_BH))
+        state = after
+        ys.append(y_BH)
+    if not ys:
+        return x_BTI.new_zeros(x_BTI.shape[0], 0, output_size), state
+    return torch.stack(ys, 1), state
+
+
+def valid_steps(x_BTI: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Which steps are real, (B, T) bool; None when all are."""
+    if lengths is None:
+        return None
+    return torch.arange(x_BTI.shape[1], device=x_BTI.device) < lengths.to(x_BTI.device)[:, None]
+
+
+def hide_padding(x_BTI: Tensor, real_BT: Tensor) -> Tensor:
+    """Zeros where the padding was, whatever it held."""
+    return torch.where(real_BT[:, :, None], x_BTI, x_BTI.new_zeros(()))
+
+
+def input_gates(x: Tensor, w: Weights) -> Tensor:
+    """The input's part of the pre-activations, for one step (B, I) or all (B, T, I)."""
+    if w.norm is None:
+        return F.linear(x, w.ih, w.bias_ih)
+    gates = F.layer_norm(F.linear(x, w.ih), w.norm.input.shape, w.norm.input, None, EPSILON)
+    return gates if w.bias_ih is None else gates + w.bias_ih
+
+
+def hidden_gates(h_BP: Tensor, w: Weights) -> Tensor:
+    """The state's part of the pre-activations, (B, G)."""
+    if w.norm is None:
+        return F.linear(h_BP, w.hh, w.bias_hh)
+    gates = F.layer_norm(F.linear(h_BP, w.hh), w.norm.hidden.shape, w.norm.hidden, None, EPSILON)
+    return gates if w.bias_hh is None else gates + w.bias_hh
+
+
+def elman_step(gx_BH: Tensor, h_BH: Tensor, seen_BH: Tensor, w: Weights, nonlinearity: str, z: Zoneout) -> Tensor:
+    """h' = f(W_ih x + b_ih + W_hh h + b_hh), f = tanh or ReLU (Elman 1990). `seen` is h as the gates see it."""
+    pre_BH = gx_BH + hidden_gates(seen_BH, w)
+    return z.mix(z.h, h_BH, torch.tanh(pre_BH) if nonlinearity == "tanh" else torch.relu(pre_BH))
+
+
+def gru_step(gx_BG: Tensor, h_BH: Tensor, seen_BH: Tensor, w: Weights, z: Zoneout) -> Tensor:
+    """Gated recurrent unit (Cho et al. 2014) in torch's form: the reset gate acts after the matrix product."""
+    rx, ux, nx = gx_BG.chunk(3, -1)
+    rh, uh, nh = hidden_gates(seen_BH, w).chunk(3, -1)
+    r, u = torch.sigmoid(rx + rh), torch.sigmoid(ux + uh)
+    n = torch.tanh(nx + r * nh)
+    return z.mix(z.h, h_BH, n + u * (h_BH - n))
+
+
+def lstm_step(
+    gx_BG: Tensor, h_BP: Tensor, c_BH: Tensor, seen_BP: Tensor, w: Weights, z: Zoneout
+) -> tuple[Tensor, Tensor]:
+    """Long short-term memory with a forget gate (Gers et al. 2000), gates in torch's order i, f, g, o."""
+    i, f, g, o = (gx_BG + hidden_gates(seen_BP, w)).chunk(4, -1)
+    c = torch.sigmoid(f) * c_BH + torch.sigmoid(i) * torch.tanh(g)
+    c = z.mix(z.c, c_BH, c)
+    read = c if w.norm is None or w.norm.cell is None else F.layer_norm(c, c.shape[-1:], w.norm.cell, None, EPSILON)
+    h = torch.sigmoid(o) * torch.tanh(read)
+    if w.hr is not None:
+        h = F.linear(h, w.hr)
+    return z.mix(z.h, h_BP, h), c
+
+
+def linear_step(a_BN: Tensor, b_BN: Tensor, h_BN: Tensor) -> Tensor:
+    """h' = a h + b, elementwise: the step of every diagonal linear recurrence."""
+    return a_BN * h_BN + b_BN

@@ -1,0 +1,34 @@
+"""Torch's own kernels (oneDNN, cuDNN, ATen's loops) behind the signature of our ops: one layer, one direction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clew.ops.definition import Weights
+
+
+def _arguments(w: Weights) -> tuple[list[Tensor], bool]:
+    biases = [b for b in (w.bias_ih, w.bias_hh) if b is not None]
+    projection = [w.hr] if w.hr is not None else []
+    return [w.ih, w.hh, *biases, *projection], bool(biases)
+
+
+def elman(x_BTI: Tensor, h_BH: Tensor, w: Weights, nonlinearity: str) -> tuple[Tensor, Tensor]:
+    weights, biased = _arguments(w)
+    kernel = torch.rnn_tanh if nonlinearity == "tanh" else torch.rnn_relu
+    y, h = kernel(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, False, False, True)
+    return y, h[0]
+
+
+def gru(x_BTI: Tensor, h_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
+    weights, biased = _arguments(w)
+    y, h = torch.gru(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, False, False, True)
+    return y, h[0]
+
+
+def lstm(x_BTI: Tensor, h_BP: Tensor, c_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
+    weights, biased = _arguments(w)
+    hx = (h_BP[None].contiguous(), c_BH[None].contiguous())
+    y, h, c = torch.lstm(x_BTI, hx, weights, biased, 1, 0.0, False, False, True)
+    return y, h[0], c[0]
