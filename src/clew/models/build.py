@@ -1,0 +1,80 @@
+"""From names to objects: the only place where a recipe's words become modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from clew.cells import RECURRENCES, Pointwise, Recurrence, Residual, Stack
+from clew.cells.compose import make_norm
+from clew.errors import ConfigError, did_you_mean
+from clew.models.anchored import Anchored
+from clew.models.heads.forecast import ForecastHead
+from clew.models.single import Single
+
+Table = Mapping[str, type[Recurrence]]
+
+
+def body(
+    cell: str,
+    input_size: int,
+    width: int,
+    layers: int = 1,
+    *,
+    dropout: float = 0.0,
+    residual: bool = False,
+    norm: str = "none",
+    options: Mapping[str, object] | None = None,
+    cells: Table | None = None,
+) -> Stack:
+    """A stack of one kind of cell.
+
+    Args:
+        cell: a name of `clew cells`, or of `cells`.
+        residual: every layer but the first adds to what it reads; `norm` then stands before it, else behind it.
+        options: the cell's own options, by name.
+        cells: a user's own recurrences by name, beside those of the table.
+
+    Raises:
+        ConfigError: an unknown cell or option.
+    """
+    known = {**RECURRENCES, **(cells or {})}
+    if cell not in known:
+        raise ConfigError(f"unknown cell '{cell}'", hint=did_you_mean(cell, known))
+    kind, options = known[cell], dict(options or {})
+    allowed = [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in allowed:
+            raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, allowed))
+    parts: list[Recurrence] = []
+    for i in range(layers):
+        wide = parts[-1].output_size if parts else input_size
+        layer = kind(wide, width, **options)
+        if residual and layer.output_size == layer.input_size and i:
+            layer = Residual(layer, norm)
+        parts.append(layer)
+        if norm != "none" and not isinstance(layer, Residual):
+            parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
+    return Stack(*parts, dropout=dropout)
+
+
+def forecaster(
+    stack: Stack,
+    *,
+    columns: int,
+    targets: int,
+    ahead: int,
+    lag: int,
+    scale_C: Tensor,
+    levels: bool,
+) -> Single:
+    """Forecasts of the first `targets` columns, `ahead` steps, as corrections of a naive forecast."""
+    wide = stack.output_size
+    readout = nn.Linear(wide, ahead * targets)
+    nn.init.normal_(readout.weight, std=0.1 * wide**-0.5)  # it starts near the naive forecast
+    nn.init.zeros_(readout.bias)
+    inner = Stack(*stack.layers, Pointwise(readout, wide, ahead * targets), dropout=stack.dropout)
+    anchored = Anchored(inner, columns, lag, scale_C, ahead, targets, levels)
+    return Single(anchored, ForecastHead(ahead, targets, scale_C[:targets], warm_up=lag))

@@ -1,0 +1,1 @@
+"""Heads: each owns a loss and a prediction, and nothing else does."""
