@@ -14,8 +14,10 @@ from clew.models import Single
 
 
 @torch.no_grad()
-def rolling_origin(model: Single, series_TC: Tensor, first: int, horizon: int, *, iterative: bool) -> Tensor:
-    """Forecast `horizon` steps from every origin: the steps first, first + 1, ... that have `horizon` steps after them.
+def rolling_origin(
+    model: Single, series_TC: Tensor, first: int, horizon: int, *, iterative: bool, stride: int = 1
+) -> Tensor:
+    """Forecast `horizon` steps from every origin: the steps first, first + stride, ... with `horizon` steps left.
 
     The series is read once: the state at each origin is kept, and all origins are rolled out as one batch.
 
@@ -24,7 +26,7 @@ def rolling_origin(model: Single, series_TC: Tensor, first: int, horizon: int, *
         first: the first step to be forecast; the origin's last known step is first - 1, so at least 1.
 
     Returns:
-        forecasts (O, H, N), O = T - horizon - first + 1; forecast o covers the steps first + o .. first + o + H - 1.
+        forecasts (O, H, N); forecast o covers the steps first + o stride .. first + o stride + H - 1.
     """
     causal(model)
     assert 1 <= first <= len(series_TC) - horizon, "no origin in the series"
@@ -32,9 +34,9 @@ def rolling_origin(model: Single, series_TC: Tensor, first: int, horizon: int, *
     model.eval()
     prediction, state = model(series_TC[None, :first])
     predictions, states = [prediction[:, -1]], [state]
-    for x_C in series_TC[first : len(series_TC) - horizon]:
-        prediction, state = model.step(x_C[None], state)
-        predictions.append(prediction)
+    for origin in range(first + stride, len(series_TC) - horizon + 1, stride):
+        prediction, state = model(series_TC[None, origin - stride : origin], state)
+        predictions.append(prediction[:, -1])
         states.append(state)
     model.train(was_training)
     if not iterative:

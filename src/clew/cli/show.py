@@ -1,0 +1,74 @@
+"""`clew cells` and `clew doctor`, and how the command line prints."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import platform
+import sys
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from clew import tree
+from clew.cells import RECURRENCES
+from clew.diagnose.laws import check
+from clew.ops.native import native_info
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
+
+
+def cells(as_json: Json = False) -> None:
+    """List the recurrences: name, paper, parameters and state of a cell 64 wide, options."""
+    rows = []
+    for name, kind in RECURRENCES.items():
+        cell = kind(64, 64)
+        options = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        parameters = sum(p.numel() for p in cell.parameters())
+        floats = sum(leaf.numel() for leaf in tree.leaves(cell.init_state(1)))
+        rows.append({"name": name, "cite": kind.cite, "parameters": parameters, "state": floats, "options": options})
+    if as_json:
+        print_json({"cells": rows})
+        return
+    print("Parameters and numbers of state are those of a cell with 64 inputs and 64 units.\n")
+    for row in rows:
+        print(f"{row['name']:8} {row['parameters']:>7,} parameters, state {row['state']:>4}   {row['cite']}")
+        print(f"{'':8} options: {', '.join(row['options'])}")
+
+
+def doctor(as_json: Json = False) -> None:
+    """Try the laws of every recurrence on this machine, and say what is missing and what that costs."""
+    native = native_info()
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "compiled": native,
+        "laws": {},
+    }
+    for name, kind in RECURRENCES.items():
+        report["laws"][name] = {law.law: law.holds for law in check(kind(5, 8))}
+    report["holds"] = all(all(laws.values()) for laws in report["laws"].values())
+    if as_json:
+        print_json(report)
+    else:
+        print(f"python {report['python']}, torch {report['torch']}, {report['threads']} threads")
+        print(f"GPU: {report['gpu'] or 'none found; everything runs on the CPU'}")
+        print(f"compiled part: {native['compiler'] if native else 'not built; nothing needs it yet'}")
+        for name, laws in report["laws"].items():
+            broken = [law for law, holds in laws.items() if not holds]
+            print(f"{name:8} {f'BROKEN: {chr(44).join(broken)}' if broken else f'all {len(laws)} laws hold'}")
+    if not report["holds"]:
+        raise typer.Exit(1)
+
+
+def print_json(value: Any) -> None:
+    """One object on one line, flushed, so that a reader gets it at once."""
+    print(json.dumps(value), flush=True)
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    print(text, file=sys.stderr)

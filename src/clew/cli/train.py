@@ -1,0 +1,83 @@
+"""`clew train`: sources to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clew.cli.show import print_json, say
+from clew.tasks import train as run_training
+
+
+def train(
+    sources: Annotated[list[str] | None, typer.Argument(help="Files, or sample:NAME.", metavar="SOURCE...")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/ and the source's name.")] = None,
+    task: Annotated[str, typer.Option(help="What to learn; guessed from the file when not given.")] = "",
+    cell: Annotated[str, typer.Option(help="A name of `clew cells`.")] = "",
+    target: Annotated[str, typer.Option(help="The column to predict, by name or number.")] = "",
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="A further column to see; repeatable.")] = None,
+    horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 0,
+    mode: Annotated[str, typer.Option(help="iterative (fed its own predictions) or direct (all steps at once).")] = "",
+    recipe: Annotated[Path | None, typer.Option(help="A TOML file with any of the recipe's keys.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json on one line.")] = False,
+) -> None:
+    """Train a model on your own sequences."""
+    given: dict[str, Any] = {
+        "task": task,
+        "cell": cell,
+        "target": target,
+        "inputs": inputs,
+        "horizon": horizon,
+        "mode": mode,
+    }
+    settings = {key: value for key, value in given.items() if value}
+    if seed is not None:
+        settings["seed"] = seed
+    sources = sources or _sources_of(recipe, out, resume)
+    out = out or Path("runs") / sources[0].removeprefix("sample:").split("/")[-1].split(".")[0]
+    result = run_training(
+        sources, out, recipe=recipe, overrides=changes or [], resume=resume, **settings
+    )
+    if as_json:
+        print_json(result)
+        return
+    show_result(result, out)
+
+
+def show_result(result: dict[str, Any], out: Path) -> None:
+    """The held-out tail: the model beside its baselines."""
+    metrics, baselines = result["metrics"], result["baseline"]
+    rows = {f"{result['cell']} ({result['parameters']:,} parameters)": metrics, **baselines}
+    print(f"{result['task']}, horizon {result['horizon']}, season {result['season']}: {result['n']} origins held out")
+    print_table(rows)
+    best = min(baselines, key=lambda name: baselines[name]["mase"])
+    ratio = metrics["mase"] / baselines[best]["mase"] if baselines[best]["mase"] else float("inf")
+    verdict = "beats" if ratio < 1 else "does not beat"
+    print(f"The model {verdict} the best naive forecast ({best}): {ratio:.2f} of its error.")
+    say(f"{result['steps']} steps in {result['seconds']:.0f} s ({result['stopped']}); the run is in {out}")
+
+
+def print_table(rows: dict[str, dict[str, float]]) -> None:
+    """Rows of metrics, aligned, in plain text that a narrow terminal takes."""
+    wide = max(len(name) for name in rows)
+    names = list(next(iter(rows.values())))
+    print(" " * wide, *(f"{name:>9}" for name in names))
+    for label, metrics in rows.items():
+        print(f"{label:{wide}}", *(f"{metrics[name]:>9.4g}" for name in names))
+
+
+def _sources_of(recipe: Path | None, out: Path | None, resume: bool) -> list[str]:
+    """Where a recipe, or the run to resume, names the source itself."""
+    from clew.config import load_recipe
+    from clew.errors import ConfigError
+
+    file = out / "recipe.toml" if resume and out is not None else recipe
+    named = load_recipe(file).get("data", {}).get("train", "") if file is not None else ""
+    if not named:
+        raise ConfigError("no source given", hint="clew train FILE, or clew train sample:co2")
+    return [name.strip() for name in named.split(",")]

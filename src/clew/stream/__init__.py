@@ -1,0 +1,5 @@
+"""A model as a stream: one step in, one prediction out, a state of constant size between them."""
+
+from clew.stream.session import Session
+
+__all__ = ["Session"]

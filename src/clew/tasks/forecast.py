@@ -1,0 +1,251 @@
+"""Forecast: a table with numeric columns in, the next H values of its target out.
+
+    read         the target and the input columns of each source, one series a source, in time order
+    model        a stack of recurrences that corrects a naive forecast (`models.anchored`), fed its own predictions
+                 ("iterative") or giving all H steps at once ("direct")
+    baselines    the seasonal naive forecast and the last value
+    metrics      mae, rmse, smape, mase over every origin of the held-out tail (rolling origin)
+    predictions  one row a step ahead
+
+    T time, C columns (the target first), H horizon, N targets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clew.config import Recipe
+from clew.data.series import Scaler, find_season, is_trending, split
+from clew.data.sources import Table, guess_target, is_time_like, numeric, numeric_columns
+from clew.data.windows import Windows
+from clew.errors import DataError, RunError
+from clew.forecast import BASELINES, direct, iterate, rolling_origin
+from clew.metrics import Forecast, seasonal_scale
+from clew.models import Single, body, forecaster
+from clew.models.build import Table as Cells
+from clew.tree import State
+
+MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was found from the training part: enough to build the model again."""
+
+    columns: list[str]
+    season: int
+    horizon: int
+    window: int
+    lag: int
+    levels: bool
+    scaler: Scaler
+
+    def to_json(self) -> dict[str, Any]:
+        return {**{k: getattr(self, k) for k in self.__dataclass_fields__ if k != "scaler"}, **self.scaler.to_json()}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any], file: object) -> Plan:
+        try:
+            kinds = {"season": int, "horizon": int, "window": int, "lag": int, "levels": bool}
+            parts = {name: saved[name] for name in kinds}
+            if any(type(parts[name]) is not kind for name, kind in kinds.items()):
+                raise TypeError("a number is not of its kind")
+            columns = [str(name) for name in saved["columns"]]
+            plan = cls(columns, **parts, scaler=Scaler.from_json(saved))
+            if not (len(columns) == len(plan.scaler.mean) >= 1 and min(plan.season, plan.horizon, plan.lag) >= 0):
+                raise ValueError("its parts do not fit each other")
+            return plan
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
+
+
+class Forecaster:
+    """A model with its plan: raw numbers in, raw numbers out."""
+
+    def __init__(self, model: Single, plan: Plan, iterative: bool) -> None:
+        self.model, self.plan, self.iterative = model, plan, iterative
+
+    def scaled(self, values_TC: np.ndarray) -> Tensor:
+        device = next(self.model.parameters()).device
+        return torch.as_tensor(self.plan.scaler.apply(values_TC), dtype=torch.float32, device=device)
+
+    def unscaled(self, forecast: Tensor) -> np.ndarray:
+        """Forecasts of the target (..., H) from the model's (..., H, N)."""
+        mean, std = self.plan.scaler.mean[0], self.plan.scaler.std[0]
+        return forecast[..., 0].double().cpu().numpy() * std + mean
+
+    @torch.no_grad()
+    def ahead(self, prediction_BKN: Tensor, state: State, horizon: int) -> np.ndarray:
+        """Forecasts (B, H) from a prediction and the state that it was made from."""
+        if self.iterative:
+            return self.unscaled(iterate(self.model, prediction_BKN, state, horizon)[0])
+        return self.unscaled(direct(prediction_BKN, horizon))
+
+    @torch.no_grad()
+    def predict(self, values_TC: np.ndarray, horizon: int) -> np.ndarray:
+        """The `horizon` values of the target that follow a series, (H,)."""
+        self.model.eval()
+        prediction, state = self.model(self.scaled(values_TC)[None])
+        return self.ahead(prediction[:, -1], state, horizon)[0]
+
+    def backtest(self, values_TC: np.ndarray, first: int, stride: int) -> np.ndarray:
+        """Forecasts (O, H) from every `stride`-th origin, the first being the step `first`."""
+        forecasts = rolling_origin(
+            self.model, self.scaled(values_TC), first, self.plan.horizon, iterative=self.iterative, stride=stride
+        )
+        return self.unscaled(forecasts)
+
+
+def read(tables: list[Table], target: str, inputs: list[str]) -> tuple[list[str], list[np.ndarray]]:
+    """The names of the columns, the target first, and each table's values (T, C)."""
+    first = tables[0]
+    target = target or guess_target(first)
+    names = [target, *(name for name in inputs if name != target)]
+    return names, [np.stack([numeric(table, name) for name in names], 1) for table in tables]
+
+
+def guess(table: Table) -> str:
+    """Say in words which column is taken and why, for a user who named none."""
+    others = [n for n in numeric_columns(table) if n != guess_target(table) and not is_time_like(numeric(table, n))]
+    beside = f"; others that could be the target or an --input: {', '.join(others)}" if others else ""
+    return f"target: '{guess_target(table)}', the last numeric column of {table.name}{beside}"
+
+
+def make_plan(recipe: Recipe, names: list[str], series: list[np.ndarray]) -> Plan:
+    """Find season, horizon, scales, window and anchor from the training part of the series.
+
+    Raises:
+        DataError: a series is too short for what is asked.
+    """
+    parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
+    longest = max(parts, key=len)
+    season = recipe.data.season or find_season(longest[:, 0])
+    horizon = recipe.data.horizon or (min(season, 24) if season > 1 else 12)
+    window = recipe.train.window or int(np.clip(3 * season, 48, 192))
+    window = max(2, min(window, len(longest) - horizon - 1)) if not recipe.train.window else window
+    for values in series:
+        _, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
+        shortest = min(valid.stop - valid.start, test.stop - test.start)
+        if shortest < horizon:
+            raise DataError(
+                f"the horizon of {horizon} steps is longer than the {shortest} steps held out of {len(values)}",
+                hint=f"use --horizon {max(1, shortest)} or less, more data, or a larger data.valid and data.test",
+            )
+    lag = _anchor(recipe.data.anchor, season, horizon, parts)
+    if lag >= min(len(part) for part in parts):
+        raise DataError(
+            f"the season of {lag} steps is longer than the training part of {min(len(p) for p in parts)}",
+            hint="set data.season to a shorter one, or data.anchor=last",
+        )
+    levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
+    return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts)))
+
+
+def _anchor(choice: str, season: int, horizon: int, parts: list[np.ndarray]) -> int:
+    """The lag of the naive forecast to start from: of the last value and the season, the one nearer in training."""
+    if choice != "auto" or season <= 1:
+        return {"none": 0, "season": season}.get(choice, 1)
+    errors = {}
+    for lag in (1, season):
+        gaps = [
+            np.abs(part[season + k :, 0] - part[season + k - lag * -(-k // lag) : len(part) - lag * -(-k // lag), 0])
+            for part in parts
+            for k in range(1, horizon + 1)
+            if len(part) > season + k
+        ]
+        errors[lag] = np.concatenate(gaps).mean() if gaps else 0.0
+    return min(errors, key=lambda lag: errors[lag])
+
+
+def build(recipe: Recipe, plan: Plan, cells: Cells | None, series: list[np.ndarray] | None = None) -> Forecaster:
+    """The model of a plan. `series` (the training parts) give the scale of the corrections; a loaded model has it."""
+    C, iterative = len(plan.columns), recipe.model.mode == "iterative"
+    scale_C = torch.ones(C)
+    if series is not None and plan.lag:
+        changes = [plan.scaler.apply(part[plan.lag :]) - plan.scaler.apply(part[: -plan.lag]) for part in series]
+        std_C = np.concatenate(changes).std(0)
+        scale_C = torch.as_tensor(np.where(std_C > 1e-8, std_C, 1.0), dtype=torch.float32)
+    m = recipe.model
+    stack = body(
+        m.cell,
+        C * (2 if plan.levels and plan.lag else 1),
+        m.width,
+        m.layers,
+        dropout=m.dropout,
+        residual=m.residual,
+        norm=m.norm,
+        options=m.cell_options,
+        cells=cells,
+    )
+    model = forecaster(
+        stack,
+        columns=C,
+        targets=C if iterative else 1,
+        ahead=1 if iterative else plan.horizon,
+        lag=plan.lag,
+        scale_C=scale_C,
+        levels=plan.levels,
+    )
+    return Forecaster(model, plan, iterative)
+
+
+def windows(recipe: Recipe, plan: Plan, forecaster: Forecaster, series: list[np.ndarray]) -> Windows:
+    """Training windows of the training parts."""
+    parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
+    scaled = [plan.scaler.apply(part).astype(np.float32) for part in parts]
+    return Windows(scaled, plan.window, forecaster.model.head.ahead, recipe.train.batch)
+
+
+def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part: str) -> tuple[dict, dict, int]:
+    """Metrics of the model and of each baseline over the origins of the part ("valid" or "test"), and their number."""
+    plan = forecaster.plan
+    ours = Forecast()
+    naive = {name: Forecast() for name in BASELINES} if part == "test" else {}
+    n = 0
+    for values in series:
+        train, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
+        span = valid if part == "valid" else test
+        stride = max(1, (span.stop - span.start - plan.horizon + 1) // MOST_ORIGINS[part])
+        known = values[: span.stop]
+        scale = seasonal_scale(values[train, 0], plan.season)
+        forecasts = forecaster.backtest(known, span.start, stride)
+        for forecast, origin in zip(forecasts, _origins(span, plan.horizon, stride), strict=True):
+            truth = known[origin : origin + plan.horizon, 0]
+            ours.update(truth, forecast, scale)
+            for name, metric in naive.items():
+                metric.update(truth, BASELINES[name](known[:origin, :1], plan.horizon, plan.season)[:, 0], scale)
+            n += 1
+    return ours.result(), {name: metric.result() for name, metric in naive.items()}, n
+
+
+def _origins(span: slice, horizon: int, stride: int) -> Iterator[int]:
+    return iter(range(span.start, span.stop - horizon + 1, stride))
+
+
+def evaluate(forecaster: Forecaster, series: list[np.ndarray]) -> tuple[dict, dict, int]:
+    """The last H steps of each series forecast from all before them: metrics, baselines, number of series.
+
+    Raises:
+        DataError: a series has no step before its last H.
+    """
+    plan, ours = forecaster.plan, Forecast()
+    naive = {name: Forecast() for name in BASELINES}
+    for values in series:
+        if len(values) <= plan.horizon:
+            raise DataError(
+                f"has {len(values)} steps; to evaluate a horizon of {plan.horizon} it needs more than {plan.horizon}"
+            )
+        history, truth = values[: -plan.horizon], values[-plan.horizon :, 0]
+        scale = seasonal_scale(history[:, 0], plan.season)
+        ours.update(truth, forecaster.predict(history, plan.horizon), scale)
+        for name, metric in naive.items():
+            metric.update(truth, BASELINES[name](history[:, :1], plan.horizon, plan.season)[:, 0], scale)
+    return ours.result(), {name: metric.result() for name, metric in naive.items()}, len(series)
+
+
