@@ -1,0 +1,132 @@
+"""The one table of what the laws are held against: every name in `cells.RECURRENCES` with each of its options, and what
+composes them. A recurrence that enters the package without an entry here fails the tests on import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from clew import cells
+from clew.cells import (
+    GRU,
+    LSTM,
+    Bidirectional,
+    Elman,
+    Encoder,
+    LinearRecurrence,
+    Pointwise,
+    Recurrence,
+    Residual,
+    Stack,
+)
+
+Build = Callable[[], Recurrence | Encoder]
+I, H = 3, 4
+
+SHARED: dict[str, dict] = {
+    "defaults": {},
+    "no bias": {"bias": False},
+    "random start": {"initial": "random"},
+    "learned start": {"initial": "learned"},
+    "identity": {"recurrent_init": "identity"},
+    "uniform": {"recurrent_init": "uniform"},
+    "layer norm": {"layer_norm": True},
+    "layer norm, no bias": {"layer_norm": True, "bias": False},
+    "recurrent dropout": {"recurrent_dropout": 0.3},
+    "zoneout": {"zoneout": 0.2},
+}
+MANY = {"initial": "learned", "layer_norm": True, "recurrent_dropout": 0.3, "zoneout": 0.2}
+
+OPTIONS: dict[str, dict[str, dict]] = {
+    "elman": {
+        **SHARED,
+        "relu": {"nonlinearity": "relu"},
+        "relu, identity": {"nonlinearity": "relu", "recurrent_init": "identity"},
+        "everything": {**MANY, "nonlinearity": "relu", "recurrent_init": "uniform"},
+    },
+    "gru": {
+        **SHARED,
+        "forget bias": {"forget_bias": 2.0},
+        "everything": {**MANY, "forget_bias": 1.0, "recurrent_init": "uniform"},
+    },
+    "lstm": {
+        **SHARED,
+        "forget bias": {"forget_bias": 3.0},
+        "projection": {"projection": 2},
+        "projection, learned start": {"projection": 2, "initial": "learned"},
+        "zoneout of c": {"zoneout_cell": 0.4},
+        "everything": {**MANY, "zoneout_cell": 0.1, "projection": 2, "forget_bias": 2.0, "recurrent_init": "uniform"},
+    },
+}
+if missing := set(cells.RECURRENCES) ^ set(OPTIONS):
+    raise AssertionError(f"tests/laws/configurations.py and cells.RECURRENCES differ in: {', '.join(sorted(missing))}")
+
+
+class MinGRU(LinearRecurrence):
+    """A recurrence as a user writes it (after Feng et al. 2024, arXiv:2410.01201): the gates see x only."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.gate, self.drive = nn.Linear(input_size, hidden_size), nn.Linear(input_size, hidden_size)
+        self.skip = nn.Linear(input_size, hidden_size)
+
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = torch.sigmoid(self.gate(x))
+        return 1 - z, z * self.drive(x)
+
+    def readout(self, h: Tensor, x: Tensor) -> Tensor:
+        return h * torch.sigmoid(self.skip(x)) + 0.5
+
+
+def _deep() -> Recurrence:
+    inner = Stack(Residual(LSTM(H, H), "layer"), Residual(Stack(GRU(H, 5), Pointwise(nn.Linear(5, H), 5, H)), "rms"))
+    return Stack(LSTM(I, H, initial="learned"), inner, Residual(inner.layers[0].layer), MinGRU(H, 2), dropout=0.5)
+
+
+COMPOSED: dict[str, Build] = {
+    "user's linear": lambda: MinGRU(I, H),
+    "stack": lambda: Stack(LSTM(I, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),
+    "stack of one": lambda: Stack(GRU(I, H)),
+    "residual": lambda: Residual(GRU(I, I)),
+    "residual, layer norm": lambda: Residual(LSTM(I, I, initial="learned"), "layer"),
+    "residual, rms norm": lambda: Residual(MinGRU(I, I), "rms"),
+    "pointwise": lambda: Pointwise(nn.Sequential(nn.Linear(I, H), nn.GELU()), I, H),
+    "stack with pointwise": lambda: Stack(Pointwise(nn.LayerNorm(I), I), GRU(I, H), Pointwise(nn.Linear(H, 2), H, 2)),
+    "deep": _deep,
+    "bidirectional": lambda: Bidirectional(LSTM(I, H, initial="learned"), GRU(I, 2)),
+    "bidirectional sum": lambda: Bidirectional(Elman(I, H), MinGRU(I, H), "sum"),
+    "bidirectional mean": lambda: Bidirectional(GRU(I, 2, initial="random"), LSTM(I, H, projection=2), "mean"),
+    "bidirectional of stacks": lambda: Bidirectional(Stack(LSTM(I, H), GRU(H, 2)), Residual(GRU(I, I), "rms")),
+    "future masked half": lambda: Bidirectional(GRU(I, H), GRU(I, H), "mean", mask_future=0.5),
+    "future masked": lambda: Bidirectional(GRU(I, H), GRU(I, H), "sum", mask_future=1.0),
+    "stack with encoder": lambda: Stack(LSTM(I, H), Bidirectional(GRU(H, 2), Elman(H, 2)), GRU(H, 2), dropout=0.3),
+    "residual of encoder": lambda: Residual(Bidirectional(GRU(I, 2), GRU(I, 1)), "layer"),
+}
+
+
+def _classical(name: str, options: dict) -> Build:
+    return lambda: cells.RECURRENCES[name](I, H, **options)
+
+
+CLASSICAL: dict[str, Build] = {
+    f"{name}: {label}": _classical(name, options) for name, table in OPTIONS.items() for label, options in table.items()
+}
+CONFIGURATIONS: dict[str, Build] = CLASSICAL | COMPOSED
+
+
+def build(name: str, seed: int = 0) -> Recurrence | Encoder:
+    """The module of this name, the same numbers for the same seed; biases and gains are moved off 0 and 1, which
+    would hide mistakes."""
+    torch.manual_seed(seed)
+    module = CONFIGURATIONS[name]()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+RECURRENT = [name for name in CONFIGURATIONS if isinstance(build(name), Recurrence)]
+ENCODERS = [name for name in CONFIGURATIONS if name not in RECURRENT]
