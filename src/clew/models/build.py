@@ -70,11 +70,12 @@ def forecaster(
     scale_C: Tensor,
     levels: bool,
 ) -> Single:
-    """Forecasts of the first `targets` columns, `ahead` steps, as corrections of a naive forecast."""
+    """Forecasts of the first `targets` columns, `ahead` steps, as corrections of a naive forecast (lag 0: from none)."""
     wide = stack.output_size
     readout = nn.Linear(wide, ahead * targets)
-    nn.init.normal_(readout.weight, std=0.1 * wide**-0.5)  # it starts near the naive forecast
+    if lag:
+        nn.init.normal_(readout.weight, std=0.1 * wide**-0.5)  # it starts near the naive forecast
     nn.init.zeros_(readout.bias)
     inner = Stack(*stack.layers, Pointwise(readout, wide, ahead * targets), dropout=stack.dropout)
-    anchored = Anchored(inner, columns, lag, scale_C, ahead, targets, levels)
-    return Single(anchored, ForecastHead(ahead, targets, scale_C[:targets], warm_up=lag))
+    whole = Anchored(inner, columns, lag, scale_C, ahead, targets, levels) if lag else inner
+    return Single(whole, ForecastHead(ahead, targets, scale_C[:targets], warm_up=lag))

@@ -17,7 +17,7 @@ from clew.config import Recipe
 from clew.data.series import split
 from clew.data.sources import Table, read_table
 from clew.errors import ConfigError, DataError, did_you_mean
-from clew.tasks import forecast
+from clew.tasks import forecast, plot
 from clew.tasks.forecast import Forecaster, Plan
 from clew.tasks.run import RunFolder
 from clew.training import Settings, fit
@@ -130,6 +130,7 @@ def train(
         "data": data,
     }
     folder.save_metrics(result)
+    plot.draw(folder.path / "forecast.svg", forecaster, recipe, series[0])
     return result
 
 
