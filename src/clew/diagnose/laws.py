@@ -284,9 +284,10 @@ def _stepped(step: Step, t: Trial, x: Tensor, state: State) -> tuple[Tensor, Sta
 def _on(t: Trial, run: Step, x: Tensor) -> Numbers:
     """`Trial.measure` without the clone, which would make x contiguous."""
     base = x.detach().requires_grad_()
-    y, final = run(base, t.state)
+    state = tree.map(lambda leaf: leaf.detach().requires_grad_(leaf.is_floating_point()), t.state)
+    y, final = run(base, state)
     total = y.sum() + sum((leaf.square().sum() for leaf in tree.leaves(final) if leaf.is_floating_point()), y.sum())
-    wanted = [base, *t.parameters()]
+    wanted = [base, *(leaf for leaf in tree.leaves(state) if leaf.requires_grad), *t.parameters()]
     gradients = torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
     filled = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, wanted, strict=True)]
     return [y.detach(), *(leaf.detach() for leaf in tree.leaves(final)), *filled]
