@@ -1,0 +1,103 @@
+"""Series of numbers: the parts in time order, their scale, their season and trend.
+
+    T time, C columns
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clew.errors import DataError
+
+SMALLEST = 10  # steps a series needs before it can be parted at all
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Standardises each column: (x - mean) / std, both (C,) and of the training part only."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, values_TC: np.ndarray) -> Scaler:
+        """A column that never changes keeps its size."""
+        std = values_TC.std(0)
+        return cls(values_TC.mean(0), np.where(std > 1e-12 * np.abs(values_TC).max(0).clip(1e-300), std, 1.0))
+
+    def apply(self, values_TC: np.ndarray) -> np.ndarray:
+        return (values_TC - self.mean) / self.std
+
+    def invert(self, values_TC: np.ndarray) -> np.ndarray:
+        return values_TC * self.std + self.mean
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Scaler:
+        """Raises KeyError, TypeError or ValueError where the object does not hold a scaler."""
+        mean, std = (np.array(saved[name], dtype=np.float64) for name in ("mean", "std"))
+        if mean.ndim != 1 or mean.shape != std.shape or not np.isfinite([mean, std]).all() or (std <= 0).any():
+            raise ValueError("mean and std must be as many finite numbers, std above 0")
+        return cls(mean, std)
+
+
+def split(steps: int, valid: float, test: float) -> tuple[slice, slice, slice]:
+    """Training, validation and test part of a series, in time order; no step is in two of them.
+
+    Raises:
+        DataError: a series of fewer than 10 steps.
+    """
+    if steps < SMALLEST:
+        raise DataError(f"a series of {steps} steps is too short to train on", hint=f"it needs at least {SMALLEST}")
+    n_test, n_valid = max(1, round(steps * test)), max(1, round(steps * valid))
+    first = steps - n_test - n_valid
+    return slice(0, first), slice(first, first + n_valid), slice(first + n_valid, steps)
+
+
+def find_season(values_T: np.ndarray, longest: int | None = None) -> int:
+    """The length of the season, or 1 where there is none.
+
+    The autocorrelation of the detrended series is searched for its first peak that stands near the highest one: a
+    season shows at its length and at every multiple, so the first is the season. A peak must be higher than what an
+    autocorrelation that only decays reaches, and than 0.3.
+
+    Args:
+        longest: the longest season to look for; a third of the series by default, as three seasons must be seen.
+    """
+    y = np.asarray(values_T, dtype=np.float64)
+    longest = min(longest or len(y) // 3, len(y) // 3)
+    if longest < 2 or np.ptp(y) == 0:
+        return 1
+    t = np.linspace(-1.0, 1.0, len(y))
+    y = y - np.polyval(np.polyfit(t, y, 2), t)
+    if y.std() < 1e-9 * np.abs(values_T).max():
+        return 1
+    spectrum = np.abs(np.fft.rfft(y, 2 * len(y))) ** 2
+    correlation = np.fft.irfft(spectrum)[: longest + 2]
+    correlation = correlation / np.arange(len(y), len(y) - len(correlation), -1)  # unbiased: peaks do not shrink
+    correlation = correlation / correlation[0]
+    # A peak counts from the valley before it: an autocorrelation that merely decays has none.
+    valley = np.minimum.accumulate(correlation)
+    lags = np.arange(2, longest + 1)
+    peak = (correlation[lags] >= correlation[lags - 1]) & (correlation[lags] >= correlation[lags + 1])
+    high = correlation[lags] - valley[lags]
+    good = lags[peak & (correlation[lags] > 0.3) & (high > 0.3)]
+    if not len(good):
+        return 1
+    highest = correlation[good].max()
+    return int(good[correlation[good] > 0.85 * highest][0])
+
+
+def is_trending(values_T: np.ndarray, season: int = 1) -> bool:
+    """Whether a straight line explains more than half of the series' variance, once a season is averaged out."""
+    y = np.asarray(values_T, dtype=np.float64)
+    if len(y) >= 3 * season > 3:
+        y = np.convolve(y, np.ones(season) / season, mode="valid")
+    if len(y) < 3 or y.std() == 0:
+        return False
+    return bool(np.corrcoef(np.arange(len(y)), y)[0, 1] ** 2 > 0.5)
