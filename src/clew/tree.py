@@ -23,10 +23,10 @@ def map(function: Callable[..., Tensor], tree: State, *others: State) -> State:
     Raises:
         ShapeError: the trees have different structures.
     """
-    if isinstance(tree, Tensor):
+    if isinstance(tree, Tensor) and all(isinstance(other, Tensor) for other in others):
         return function(tree, *others)
     for other in others:
-        if not isinstance(other, tuple) or len(other) != len(tree):
+        if not isinstance(other, tuple) or not isinstance(tree, tuple) or len(other) != len(tree):
             raise ShapeError(f"two states of different structure: {describe(tree)} and {describe(other)}")
     return _like(tree, [map(function, *parts) for parts in zip(tree, *others, strict=True)])
 
@@ -90,7 +90,7 @@ def from_named(named: Mapping[str, Tensor], like: State, prefix: str = "state") 
     if missing := sorted(set(wanted) ^ set(named)):
         raise ShapeError(f"the saved state does not fit this model: {', '.join(missing[:4])} missing or unexpected")
     for name, leaf in wanted.items():
-        if named[name].shape[1:] != leaf.shape[1:] or named[name].dtype != leaf.dtype:
+        if named[name].ndim != leaf.ndim or named[name].shape[1:] != leaf.shape[1:] or named[name].dtype != leaf.dtype:
             raise ShapeError(
                 f"the saved state does not fit this model: {name} is {tuple(named[name].shape)} {named[name].dtype},"
                 f" expected (batch, {', '.join(str(n) for n in leaf.shape[1:])}) {leaf.dtype}"

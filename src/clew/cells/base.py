@@ -179,6 +179,9 @@ def fold(
     )
 
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def check_sequence(
     module: Recurrence | Encoder, x_BTI: Tensor, lengths: Tensor | None = None, reset: Tensor | None = None
 ) -> None:
@@ -188,7 +191,7 @@ def check_sequence(
         raise ShapeError(f"{name} takes x of shape (batch, time, {module.input_size}), got {tuple(x_BTI.shape)}")
     B, T, _ = x_BTI.shape
     if lengths is not None:
-        if lengths.shape != (B,) or lengths.is_floating_point():
+        if lengths.shape != (B,) or lengths.dtype not in _WHOLE:
             raise ShapeError(
                 f"{name}: lengths must be whole numbers of shape ({B},), got {lengths.dtype} {tuple(lengths.shape)}"
             )

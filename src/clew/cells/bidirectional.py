@@ -91,7 +91,7 @@ def turn(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
     t_T = torch.arange(T, device=x_BTI.device)
     if lengths is None:
         return t_T.flip(0).expand(B, T)
-    last_B1 = lengths.to(x_BTI.device)[:, None] - 1
+    last_B1 = lengths.to(x_BTI.device, torch.int64)[:, None] - 1  # an unsigned 0 has no predecessor
     return torch.where(t_T <= last_B1, last_B1 - t_T, t_T)
 
 

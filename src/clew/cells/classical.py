@@ -1,10 +1,10 @@
 """What Elman, LSTM and GRU share: parameters in torch's layout, their initialisation, and the options.
 
-    initial            state before the first step: "zero", "random" (drawn once, a buffer) or "learned"
-    recurrent_init     W_hh: "orthogonal" (Saxe et al. 2014), "identity" (Le et al. 2015) or "uniform" (torch's)
-    layer_norm         on W_ih x, W_hh h and, in an LSTM, c before it is read (Ba et al. 2016)
-    recurrent_dropout  one mask per sequence on what the gates see of h (Gal & Ghahramani 2016); the mask is state
-    zoneout            probability that a unit keeps its old value (Krueger et al. 2017)
+initial            state before the first step: "zero", "random" (drawn once, a buffer) or "learned"
+recurrent_init     W_hh: "orthogonal" (Saxe et al. 2014), "identity" (Le et al. 2015) or "uniform" (torch's)
+layer_norm         on W_ih x, W_hh h and, in an LSTM, c before it is read (Ba et al. 2016)
+recurrent_dropout  one mask per sequence on what the gates see of h (Gal & Ghahramani 2016); the mask is state
+zoneout            probability that a unit keeps its old value (Krueger et al. 2017)
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clew import tree
 from clew.cells.base import Recurrence
-from clew.errors import ConfigError, did_you_mean
+from clew.errors import ConfigError, ShapeError, did_you_mean
 from clew.ops import Norm, Weights, Zoneout
 from clew.tree import State
 
@@ -27,6 +28,7 @@ class Classical(Recurrence):
     """Parameters and options of a gated or plain recurrence; a subclass adds the state and the arithmetic."""
 
     gates: ClassVar[int]
+    state_type: ClassVar[type]
     keeps: ClassVar[int | None] = None  # the gate whose bias makes the cell remember
 
     def __init__(
@@ -99,6 +101,16 @@ class Classical(Recurrence):
         for name in ("h_0", "c_0"):
             if hasattr(self, name) and self.initial != "zero":
                 nn.init.normal_(getattr(self, name), std=0.1)
+
+    def begin(
+        self, x_BTI: Tensor, state: State | None, context: State | None, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[State, State]:
+        if state is not None and not isinstance(state, self.state_type):  # another's c would pass for a mask
+            name, wanted = type(self).__name__, self.state_type.__name__
+            raise ShapeError(f"{name}: the state must be a {wanted}, got {tree.describe(state)}")
+        if state is not None and state.h.shape[1:] != (self.output_size,):
+            raise ShapeError(f"{type(self).__name__}: h is {self.output_size} wide, got {tuple(state.h.shape)}")
+        return super().begin(x_BTI, state, context, lengths, reset)
 
     def weights(self) -> Weights:
         """The parameters as the ops take them."""

@@ -99,6 +99,8 @@ class Stack(Recurrence):
         reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         state, _ = self.begin(x_BTI, state, context, lengths, None)
+        if not isinstance(state, tuple) or len(state) != len(self.layers):
+            raise ShapeError(f"Stack: the state must hold one part for each of {len(self.layers)} layers")
         after = []
         for i, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
             x_BTI, s = layer(_dropped(self, i, x_BTI), before, context, lengths=lengths, reset=reset)
@@ -236,5 +238,3 @@ def _dropped(stack: Stack | EncoderStack, i: int, x: Tensor) -> Tensor:
 def _without_padding(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
     real_BT = ref.valid_steps(x_BTI, lengths)
     return x_BTI if real_BT is None else ref.hide_padding(x_BTI, real_BT)
-
-

@@ -1,7 +1,7 @@
 """Simple recurrent network (Elman 1990, "Finding structure in time", Cognitive Science 14).
 
-    h[t] = f(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh)      f = tanh or ReLU
-    y[t] = h[t]                                          state: h_BH, mask_BH
+h[t] = f(W_ih x[t] + b_ih + W_hh h[t-1] + b_hh)      f = tanh or ReLU
+y[t] = h[t]                                          state: h_BH, mask_BH
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Elman(Classical):
 
     cite = "Elman 1990, Cognitive Science 14:179-211"
     gates = 1
+    state_type = ElmanState
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078, eq. 5-8, the reset gate after the product, as torch has it).
 
-    r[t] = sigmoid(W_ir x[t] + b_ir + W_hr h[t-1] + b_hr)
-    u[t] = sigmoid(W_iu x[t] + b_iu + W_hu h[t-1] + b_hu)              B batch, H hidden
-    n[t] = tanh(W_in x[t] + b_in + r[t] (W_hn h[t-1] + b_hn))
-    h[t] = (1 - u[t]) n[t] + u[t] h[t-1]                               state: h_BH, mask_BH
+r[t] = sigmoid(W_ir x[t] + b_ir + W_hr h[t-1] + b_hr)
+u[t] = sigmoid(W_iu x[t] + b_iu + W_hu h[t-1] + b_hu)              B batch, H hidden
+n[t] = tanh(W_in x[t] + b_in + r[t] (W_hn h[t-1] + b_hn))
+h[t] = (1 - u[t]) n[t] + u[t] h[t-1]                               state: h_BH, mask_BH
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class GRU(Classical):
 
     cite = "Cho et al. 2014, arXiv:1406.1078"
     gates = 3
+    state_type = GRUState
     keeps = 1
 
     def __init__(

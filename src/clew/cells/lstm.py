@@ -1,11 +1,11 @@
 """Long short-term memory (Hochreiter & Schmidhuber 1997; forget gate: Gers, Schmidhuber & Cummins 2000).
 
-    i[t] = sigmoid(W_ii x[t] + b_ii + W_hi h[t-1] + b_hi)              B batch, H hidden, P projection (H without)
-    f[t] = sigmoid(W_if x[t] + b_if + W_hf h[t-1] + b_hf)
-    g[t] = tanh(W_ig x[t] + b_ig + W_hg h[t-1] + b_hg)
-    o[t] = sigmoid(W_io x[t] + b_io + W_ho h[t-1] + b_ho)
-    c[t] = f[t] c[t-1] + i[t] g[t]
-    h[t] = W_hr (o[t] tanh(c[t]))                                      state: h_BP, c_BH, mask_BP
+i[t] = sigmoid(W_ii x[t] + b_ii + W_hi h[t-1] + b_hi)              B batch, H hidden, P projection (H without)
+f[t] = sigmoid(W_if x[t] + b_if + W_hf h[t-1] + b_hf)
+g[t] = tanh(W_ig x[t] + b_ig + W_hg h[t-1] + b_hg)
+o[t] = sigmoid(W_io x[t] + b_io + W_ho h[t-1] + b_ho)
+c[t] = f[t] c[t-1] + i[t] g[t]
+h[t] = W_hr (o[t] tanh(c[t]))                                      state: h_BP, c_BH, mask_BP
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class LSTM(Classical):
 
     cite = "Hochreiter & Schmidhuber 1997, Neural Computation 9(8)"
     gates = 4
+    state_type = LSTMState
     keeps = 1
 
     def __init__(

@@ -14,21 +14,26 @@ def _arguments(w: Weights) -> tuple[list[Tensor], bool]:
     return [w.ih, w.hh, *biases, *projection], bool(biases)
 
 
+def _train() -> bool:
+    """Keep what the backward pass needs (cuDNN asks); evaluation mode may want gradients too. There is no dropout here."""
+    return torch.is_grad_enabled()
+
+
 def elman(x_BTI: Tensor, h_BH: Tensor, w: Weights, nonlinearity: str) -> tuple[Tensor, Tensor]:
     weights, biased = _arguments(w)
     kernel = torch.rnn_tanh if nonlinearity == "tanh" else torch.rnn_relu
-    y, h = kernel(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, False, False, True)
+    y, h = kernel(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, _train(), False, True)
     return y, h[0]
 
 
 def gru(x_BTI: Tensor, h_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
     weights, biased = _arguments(w)
-    y, h = torch.gru(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, False, False, True)
+    y, h = torch.gru(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, _train(), False, True)
     return y, h[0]
 
 
 def lstm(x_BTI: Tensor, h_BP: Tensor, c_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
     weights, biased = _arguments(w)
     hx = (h_BP[None].contiguous(), c_BH[None].contiguous())
-    y, h, c = torch.lstm(x_BTI, hx, weights, biased, 1, 0.0, False, False, True)
+    y, h, c = torch.lstm(x_BTI, hx, weights, biased, 1, 0.0, _train(), False, True)
     return y, h[0], c[0]
