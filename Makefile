@@ -1,0 +1,37 @@
+# Each verb works on a bare clone: it makes .venv and installs what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+BUILD := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/clew/ops/csrc/*)
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test check bench clean
+.DEFAULT_GOAL := demo
+
+.venv/runtime: $(BUILD)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/dev: $(BUILD)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+demo: .venv/runtime
+	$(BIN)/python scripts/demo.py
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/adding.py
+	$(BIN)/python benchmarks/forecast_classic.py
+
+clean:
+	rm -rf .venv build dist runs
