@@ -69,9 +69,12 @@ def test_the_cause_is_named_and_good_weights_kept(where: str, clip: float, tmp_p
         train(tmp_path, change, model=model, settings=settings)
     assert "step 12" in str(caught.value.hint)
     saved, skipped = checkpoint.newest(tmp_path / "checkpoints")
-    assert saved is not None and saved.step == 12 and not skipped
+    assert saved is not None
+    assert saved.step == 12
+    assert not skipped
     assert all(bool(value.isfinite().all()) for value in saved.tensors.values())
-    assert weights_are_finite(model) and not model.training
+    assert weights_are_finite(model)
+    assert not model.training
 
 
 def test_a_huge_step_is_not_saved(tmp_path: Path) -> None:
@@ -88,7 +91,8 @@ def test_a_nan_in_the_validation_is_never_the_best() -> None:
     values = iter([math.nan, 2.0, math.nan, 1.0])
     settings = dataclasses.replace(LONG, steps=16)
     _, fitted = train(None, validate=lambda: {"loss": next(values)}, settings=settings)
-    assert fitted.best == {"loss": 1.0} and fitted.best_step == 16
+    assert fitted.best == {"loss": 1.0}
+    assert fitted.best_step == 16
 
 
 def test_a_nan_in_padding_is_nobodys_business() -> None:
@@ -97,6 +101,6 @@ def test_a_nan_in_padding_is_nobodys_business() -> None:
 
     class Careful(Toy):
         def loss(self, batch: Any) -> torch.Tensor:
-            return super().loss(batch[0] if isinstance(batch, tuple) and len(batch[0]) == 2 else batch)
+            return super().loss(batch if isinstance(batch, Batch) else batch[0])
 
     assert train(None, pad, model=Careful())[1].stopped == "done"

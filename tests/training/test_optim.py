@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from toy import Toy
@@ -12,9 +14,14 @@ from clew.training.optim import fill_optimizer, make_optimizer, optimizer_tensor
 
 def test_rate_rises_and_falls() -> None:
     rates = [rate(step, 100, 10, 2.0) for step in range(101)]
-    assert rates[0] == 0.2 and rates[9] == 2.0 == rates[10] and max(rates) == 2.0
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[100] == 0.0
-    assert rate(0, 1, 0, 2.0) == 2.0 and rate(0, 1, 1, 2.0) == 2.0 and rate(5, 3, 0, 1.0) == 0.0
+    assert rates[0] == 0.2
+    assert rates[9] == 2.0 == rates[10]
+    assert max(rates) == 2.0
+    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert rates[100] == 0.0
+    assert rate(0, 1, 0, 2.0) == 2.0
+    assert rate(0, 1, 1, 2.0) == 2.0
+    assert rate(5, 3, 0, 1.0) == 0.0
 
 
 def test_vectors_are_not_decayed() -> None:

@@ -1,9 +1,10 @@
-"""A run stopped anywhere and resumed equals the run that never stopped, bit for bit."""
+"""A run stopped anywhere and resumed equals the run that never stopped, bit for bit; CLEW_RESUMES makes a long run."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from clew.training import Settings, checkpoint, fit
 def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[dict[str, Any]]]:
     """The last checkpoint (weights, best weights, optimizer, random state, counts) and the log; without seconds."""
     saved, skipped = checkpoint.newest(folder / "checkpoints")
-    assert saved is not None and not skipped
+    assert saved is not None
+    assert not skipped
     saved.meta["counts"].pop("seconds")
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return saved.tensors, saved.meta, [{k: v for k, v in line.items() if k != "seconds"} for line in log]
@@ -32,7 +34,11 @@ def assert_same(a: Path, b: Path) -> None:
     for name, value in tensors.items():
         assert torch.equal(value, others[name]), name
     assert meta == other_meta
-    assert log == other_log and log
+    assert log == other_log
+    assert log
+
+
+TRIALS = int(os.environ.get("CLEW_RESUMES", "4"))  # four times as many runs, each stopped one to four times
 
 
 class Crash(Exception):
@@ -63,7 +69,7 @@ RUNS = {"done": {}, "early": {"monitor": "worse", "settings": EARLY}}
 
 @pytest.mark.parametrize("how", [Crash, KeyboardInterrupt])
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("trial", range(6))
+@pytest.mark.parametrize("trial", range(TRIALS))
 def test_random_stops(how: type[BaseException], run: str, trial: int, whole: dict[str, Path], tmp_path: Path) -> None:
     end = outcome(whole[run])[1]["counts"]["step"]
     draw = random.Random(trial)
@@ -116,10 +122,12 @@ def test_best_weights_are_loaded(tmp_path: Path) -> None:
     model, fitted = train(tmp_path)
     log = outcome(tmp_path)[2]
     best = min(log, key=lambda line: line["valid"]["loss"])
-    assert fitted.best_step == best["step"] and fitted.best == best["valid"]
+    assert fitted.best_step == best["step"]
+    assert fitted.best == best["valid"]
     x = torch.linspace(-1, 1, 30).view(10, 3)
     value = (model.head(model.body(x)) - x.sum(1, keepdim=True).sin()).square().mean()
-    assert not model.training and value.item() == fitted.best["loss"]
+    assert not model.training
+    assert value.item() == fitted.best["loss"]
     assert best["epoch"] == best["step"] / PER_EPOCH
 
 
@@ -135,14 +143,16 @@ def test_starting_again_forgets_the_old_run(tmp_path: Path, capsys: pytest.Captu
     assert [step for step, _ in checkpoint._found(tmp_path / "a" / "checkpoints")] == [5, 3]
     train(tmp_path / "b", resume=True, progress=True)
     said = capsys.readouterr()
-    assert said.out == "" and "training from scratch" in said.err and "step 40" in said.err
+    assert said.out == ""
+    assert "training from scratch" in said.err
+    assert "step 40" in said.err
 
 
 def test_damaged_checkpoints_are_skipped_aloud(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: dict[str, Path]
 ) -> None:
     train(tmp_path, stopping(20, KeyboardInterrupt))
-    (_, first), (_, second) = checkpoint._found(tmp_path / "checkpoints")
+    (_, first), (_, _second) = checkpoint._found(tmp_path / "checkpoints")
     first.write_bytes(first.read_bytes()[:-7])
     train(tmp_path, resume=True, progress=None)
     assert f"skipped a checkpoint: {first.name} is damaged" in capsys.readouterr().err
@@ -154,8 +164,10 @@ def test_damaged_checkpoints_are_skipped_aloud(
 
 
 def test_without_validation_or_folder() -> None:
-    model, fitted = train(None, validate=None)
-    assert fitted.stopped == "done" and fitted.best_step == 40 and fitted.best["loss"] > 0
+    _model, fitted = train(None, validate=None)
+    assert fitted.stopped == "done"
+    assert fitted.best_step == 40
+    assert fitted.best["loss"] > 0
     assert fitted.steps_per_second > 0
     with pytest.raises(TrainingError, match="gives no 'los'"):
         train(None, monitor="los")
