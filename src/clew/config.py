@@ -128,7 +128,10 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         found = re.search(r"\(at line (\d+)", str(error))
         what = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError(
-            f"not TOML: {what}", file=path, row=int(found[1]) if found else None, hint='text stands in quotes: key = "text"'
+            f"not TOML: {what}",
+            file=path,
+            row=int(found[1]) if found else None,
+            hint='text stands in quotes: key = "text"',
         ) from error
 
 

@@ -195,7 +195,7 @@ def check_sequence(
             raise ShapeError(
                 f"{name}: lengths must be whole numbers of shape ({B},), got {lengths.dtype} {tuple(lengths.shape)}"
             )
-        if B and not (0 <= int(lengths.min()) and int(lengths.max()) <= T):
+        if B and not (int(lengths.min()) >= 0 and int(lengths.max()) <= T):
             raise ShapeError(f"{name}: lengths must lie between 0 and the {T} steps of x, got {lengths.tolist()[:8]}")
     if reset is not None and (reset.shape != (B, T) or reset.dtype != torch.bool):
         raise ShapeError(f"{name}: reset must be bool of shape ({B}, {T}), got {reset.dtype} {tuple(reset.shape)}")

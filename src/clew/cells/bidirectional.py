@@ -15,6 +15,7 @@ from torch import Tensor
 from clew.cells.base import Encoder, Recurrence, check_sequence
 from clew.cells.classical import choice
 from clew.errors import ConfigError, ShapeError
+from clew.ops import definition as ref
 from clew.tree import State
 
 
@@ -63,15 +64,15 @@ class Bidirectional(Encoder):
     ) -> tuple[Tensor, tuple[State, State]]:
         check_sequence(self, x_BTI, lengths, reset)
         f_BTH, f_final = self.forwards(x_BTI, None, context, lengths=lengths, reset=reset)
-        turned_BT = turn(x_BTI, lengths)
+        turned_BT = ref.turn(x_BTI, lengths)
         b_BTH, b_final = self.backwards(
-            _gather(x_BTI, turned_BT),
+            ref.pick_steps(x_BTI, turned_BT),
             None,
             context,
             lengths=lengths,
             reset=None if reset is None else _turn_reset(reset, turned_BT),
         )
-        return self._combine(f_BTH, _gather(b_BTH, turned_BT)), (f_final, b_final)
+        return self._combine(f_BTH, ref.pick_steps(b_BTH, turned_BT)), (f_final, b_final)
 
     def _combine(self, f_BTH: Tensor, b_BTH: Tensor) -> Tensor:
         seen_BT1 = None
@@ -83,20 +84,6 @@ class Bidirectional(Encoder):
         if self.combine == "sum":
             return f_BTH + b_BTH
         return (f_BTH + b_BTH) / 2 if seen_BT1 is None else torch.where(seen_BT1, (f_BTH + b_BTH) / 2, f_BTH)
-
-
-def turn(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
-    """Indices (B, T) that turn each row round within its length; padding stays where it is. Its own inverse."""
-    B, T, _ = x_BTI.shape
-    t_T = torch.arange(T, device=x_BTI.device)
-    if lengths is None:
-        return t_T.flip(0).expand(B, T)
-    last_B1 = lengths.to(x_BTI.device, torch.int64)[:, None] - 1  # an unsigned 0 has no predecessor
-    return torch.where(t_T <= last_B1, last_B1 - t_T, t_T)
-
-
-def _gather(x_BTI: Tensor, index_BT: Tensor) -> Tensor:
-    return x_BTI.gather(1, index_BT[:, :, None].expand(-1, -1, x_BTI.shape[2]))
 
 
 def _turn_reset(reset: Tensor, turned_BT: Tensor) -> Tensor:

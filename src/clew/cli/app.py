@@ -62,5 +62,3 @@ def main(arguments: Iterable[str] | None = None) -> None:
         place = f"{error.filename}: " if error.filename else ""
         print(f"clew: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
-
-

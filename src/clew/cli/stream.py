@@ -29,7 +29,9 @@ def stream(
         try:
             values = json.loads(line)
         except ValueError as error:
-            raise DataError(f"not JSON: {line.strip()[:60]!r}", file="stdin", row=row, hint="a number a line will do") from error
+            raise DataError(
+                f"not JSON: {line.strip()[:60]!r}", file="stdin", row=row, hint="a number a line will do"
+            ) from error
         if values == {"reset": True}:
             session.reset()
             continue

@@ -40,9 +40,7 @@ def train(
         settings["seed"] = seed
     sources = sources or _sources_of(recipe, out, resume)
     out = out or Path("runs") / sources[0].removeprefix("sample:").split("/")[-1].split(".")[0]
-    result = run_training(
-        sources, out, recipe=recipe, overrides=changes or [], resume=resume, **settings
-    )
+    result = run_training(sources, out, recipe=recipe, overrides=changes or [], resume=resume, **settings)
     if as_json:
         print_json(result)
         return

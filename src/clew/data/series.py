@@ -1,6 +1,6 @@
 """Series of numbers: the parts in time order, their scale, their season and trend.
 
-    T time, C columns
+T time, C columns
 """
 
 from __future__ import annotations

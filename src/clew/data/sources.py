@@ -77,7 +77,9 @@ def read_table(source: str | Path) -> Table:
     if suffix == ".parquet":
         return _parquet(name, content)
     if suffix not in SEPARATORS:
-        raise DataError(f"unknown kind of file '{path.suffix}'", file=name, hint="known: .csv, .tsv (also .gz), .parquet")
+        raise DataError(
+            f"unknown kind of file '{path.suffix}'", file=name, hint="known: .csv, .tsv (also .gz), .parquet"
+        )
     return _text_table(name, content, _unzipped(name, content, path.suffix == ".gz"), SEPARATORS[suffix])
 
 
@@ -194,7 +196,9 @@ def _text_table(name: str, raw: bytes, content: bytes, separators: str) -> Table
         rows, lines = rows[1:], lines[1:]
     if not rows:
         raise DataError("holds a header and no rows", file=name, hint="add the measurements below it")
-    frame = pl.DataFrame({n: [row[i] for row in rows] for i, n in enumerate(names)}, schema=dict.fromkeys(names, pl.String))
+    frame = pl.DataFrame(
+        {n: [row[i] for row in rows] for i, n in enumerate(names)}, schema=dict.fromkeys(names, pl.String)
+    )
     return Table(name, frame, header, hashlib.sha256(raw).hexdigest(), lines, separator == ";")
 
 

@@ -1,6 +1,6 @@
 """Rolling origin: forecast from every point of a tail, each time from all that came before it (Tashman 2000).
 
-    T time, C columns, O origins, H horizon, N target columns
+T time, C columns, O origins, H horizon, N target columns
 """
 
 from __future__ import annotations

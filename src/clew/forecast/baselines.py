@@ -1,6 +1,6 @@
 """Naive forecasts (Hyndman & Athanasopoulos 2021, section 5.2): what a model must beat to be worth its weights.
 
-    T time, N columns, H horizon
+T time, N columns, H horizon
 """
 
 from __future__ import annotations

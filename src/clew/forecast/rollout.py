@@ -1,9 +1,9 @@
 """Forecasts of H steps from a state, from `step` alone.
 
-    iterate   a one-step model fed its own predictions (errors feed back: bound e (L^H - 1) / (L - 1))
-    direct    a model that gives all H steps at once from the last state
+iterate   a one-step model fed its own predictions (errors feed back: bound e (L^H - 1) / (L - 1))
+direct    a model that gives all H steps at once from the last state
 
-    B batch, H horizon, N target columns, C columns; a model's prediction at a step is (B, K, N)
+B batch, H horizon, N target columns, C columns; a model's prediction at a step is (B, K, N)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far forecasts are off (Hyndman & Koehler 2006, "Another look at measures of forecast accuracy").
 
-    mae = mean |y - f|        rmse = sqrt mean (y - f)^2        smape = mean 200 |y - f| / (|y| + |f|), in percent
-    mase = mean |y - f| / scale, scale = the mean absolute error of the seasonal naive forecast in the training part
+mae = mean |y - f|        rmse = sqrt mean (y - f)^2        smape = mean 200 |y - f| / (|y| + |f|), in percent
+mase = mean |y - f| / scale, scale = the mean absolute error of the seasonal naive forecast in the training part
 """
 
 from __future__ import annotations

@@ -95,12 +95,10 @@ class Anchored(Recurrence):
         if reset is not None:
             begins_BT = begins_BT | reset
         first_BT = torch.where(begins_BT, L + t_T, 0).cummax(1).values
-        lagged_BTC = _pick(seen_BPC, torch.maximum(t_T.expand(B, T), first_BT))
-        y_BTK, inner = self.inner(
-            self._features(x_BTI, lagged_BTC), state.inner, context, lengths=lengths, reset=reset
-        )
+        lagged_BTC = ref.pick_steps(seen_BPC, torch.maximum(t_T.expand(B, T), first_BT))
+        y_BTK, inner = self.inner(self._features(x_BTI, lagged_BTC), state.inner, context, lengths=lengths, reset=reset)
         places = 1 + t_T[:, None] + self._places().to(device)
-        base_BTKC = _pick(seen_BPC, torch.maximum(places.expand(B, -1, -1), first_BT[:, :, None]).flatten(1))
+        base_BTKC = ref.pick_steps(seen_BPC, torch.maximum(places.expand(B, -1, -1), first_BT[:, :, None]).flatten(1))
         base_BTK = base_BTKC[:, :, : self.targets].reshape(B, T, self.hidden_size)
         y_BTK = base_BTK + self._unscaled(y_BTK)
         n_B = torch.full((B,), T, device=device) if lengths is None else lengths.to(device)
@@ -109,7 +107,7 @@ class Anchored(Recurrence):
         # The last L steps of each row; the beginning counts only where a step was taken.
         zero = torch.zeros(B, 1, dtype=torch.long, device=device)
         last_first_B1 = torch.cat([zero, first_BT], 1).gather(1, n_B[:, None])
-        past = _pick(seen_BPC, torch.maximum(n_B[:, None] + torch.arange(L, device=device), last_first_B1))
+        past = ref.pick_steps(seen_BPC, torch.maximum(n_B[:, None] + torch.arange(L, device=device), last_first_B1))
         return y_BTK, AnchoredState(past, state.begun | (n_B > 0), inner)
 
     def _features(self, x: Tensor, lagged: Tensor) -> Tensor:
@@ -122,7 +120,3 @@ class Anchored(Recurrence):
     def _places(self) -> Tensor:
         """Where in the last L inputs the naive forecast of each step ahead lies, (K,)."""
         return torch.arange(self.ahead) % self.lag
-
-
-def _pick(x_BPC: Tensor, index_BT: Tensor) -> Tensor:
-    return x_BPC.gather(1, index_BT[:, :, None].expand(-1, -1, x_BPC.shape[2]))

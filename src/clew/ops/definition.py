@@ -102,6 +102,21 @@ def hide_padding(x_BTI: Tensor, real_BT: Tensor) -> Tensor:
     return torch.where(real_BT[:, :, None], x_BTI, x_BTI.new_zeros(()))
 
 
+def turn(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
+    """Indices (B, T) that turn each row round within its length; padding stays where it is. Its own inverse."""
+    B, T, _ = x_BTI.shape
+    t_T = torch.arange(T, device=x_BTI.device)
+    if lengths is None:
+        return t_T.flip(0).expand(B, T)
+    last_B1 = lengths.to(x_BTI.device, torch.int64)[:, None] - 1  # an unsigned 0 has no predecessor
+    return torch.where(t_T <= last_B1, last_B1 - t_T, t_T)
+
+
+def pick_steps(x_BTI: Tensor, index_BN: Tensor) -> Tensor:
+    """The steps with these indices (B, N) of each row: (B, N, I)."""
+    return x_BTI.gather(1, index_BN[:, :, None].expand(-1, -1, x_BTI.shape[2]))
+
+
 def input_gates(x: Tensor, w: Weights) -> Tensor:
     """The input's part of the pre-activations, for one step (B, I) or all (B, T, I)."""
     if w.norm is None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -15,7 +18,7 @@ def _arguments(w: Weights) -> tuple[list[Tensor], bool]:
 
 
 def _train() -> bool:
-    """Keep what the backward pass needs (cuDNN asks); evaluation mode may want gradients too. There is no dropout here."""
+    """cuDNN keeps what the backward pass needs only when told that this is training; there is no dropout here."""
     return torch.is_grad_enabled()
 
 
@@ -35,5 +38,8 @@ def gru(x_BTI: Tensor, h_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor]:
 def lstm(x_BTI: Tensor, h_BP: Tensor, c_BH: Tensor, w: Weights) -> tuple[Tensor, Tensor, Tensor]:
     weights, biased = _arguments(w)
     hx = (h_BP[None].contiguous(), c_BH[None].contiguous())
-    y, h, c = torch.lstm(x_BTI, hx, weights, biased, 1, 0.0, _train(), False, True)
+    with warnings.catch_warnings() if w.hr is not None else nullcontext():
+        if w.hr is not None:  # oneDNN has no projections and says so; ATen's own kernel takes over
+            warnings.filterwarnings("ignore", "LSTM with projections")
+        y, h, c = torch.lstm(x_BTI, hx, weights, biased, 1, 0.0, _train(), False, True)
     return y, h[0], c[0]

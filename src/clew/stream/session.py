@@ -65,7 +65,7 @@ class Session:
         if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(columns):
             raise DataError(
                 f"expected {len(columns)} numbers a step ({', '.join(columns)}), got {values!r}",
-                hint=f'one JSON line a step: {{{", ".join(f"{name!r}: 1.0" for name in columns)}}}'.replace("'", '"'),
+                hint=f"one JSON line a step: {{{', '.join(f'{name!r}: 1.0' for name in columns)}}}".replace("'", '"'),
             )
         for name, value in zip(columns, values, strict=True):
             if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):

@@ -1,13 +1,13 @@
 """Forecast: a table with numeric columns in, the next H values of its target out.
 
-    read         the target and the input columns of each source, one series a source, in time order
-    model        a stack of recurrences that corrects a naive forecast (`models.anchored`), fed its own predictions
-                 ("iterative") or giving all H steps at once ("direct")
-    baselines    the seasonal naive forecast and the last value
-    metrics      mae, rmse, smape, mase over every origin of the held-out tail (rolling origin)
-    predictions  one row a step ahead
+read         the target and the input columns of each source, one series a source, in time order
+model        a stack of recurrences that corrects a naive forecast (`models.anchored`), fed its own predictions
+             ("iterative") or giving all H steps at once ("direct")
+baselines    the seasonal naive forecast and the last value
+metrics      mae, rmse, smape, mase over every origin of the held-out tail (rolling origin)
+predictions  one row a step ahead
 
-    T time, C columns (the target first), H horizon, N targets
+T time, C columns (the target first), H horizon, N targets
 """
 
 from __future__ import annotations
@@ -247,5 +247,3 @@ def evaluate(forecaster: Forecaster, series: list[np.ndarray]) -> tuple[dict, di
         for name, metric in naive.items():
             metric.update(truth, BASELINES[name](history[:, :1], plan.horizon, plan.season)[:, 0], scale)
     return ours.result(), {name: metric.result() for name, metric in naive.items()}, len(series)
-
-

@@ -1,6 +1,6 @@
 """A run folder: everything that a trained model is, in files that a person can read and no program can execute.
 
-    recipe.toml   model.safetensors   scaler.json   metrics.json   log.jsonl   checkpoints/
+recipe.toml   model.safetensors   scaler.json   metrics.json   log.jsonl   checkpoints/
 """
 
 from __future__ import annotations

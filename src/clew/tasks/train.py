@@ -258,5 +258,3 @@ def _digest(tables: list[Table]) -> str:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-

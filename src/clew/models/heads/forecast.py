@@ -1,6 +1,6 @@
 """Forecasts of the next K steps of N columns, learned at every step of a window.
 
-    loss = mean huber((y[t, k] - x[t + k]) / scale)      over t >= warm_up, k = 1..K (Huber 1964: robust to outliers)
+loss = mean huber((y[t, k] - x[t + k]) / scale)      over t >= warm_up, k = 1..K (Huber 1964: robust to outliers)
 """
 
 from __future__ import annotations
