@@ -17,7 +17,7 @@ def test_rate_rises_and_falls() -> None:
     assert rates[0] == 0.2
     assert rates[9] == 2.0 == rates[10]
     assert max(rates) == 2.0
-    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[100] == 0.0
     assert rate(0, 1, 0, 2.0) == 2.0
     assert rate(0, 1, 1, 2.0) == 2.0
