@@ -23,7 +23,7 @@ from clew.cells import (
 )
 
 Build = Callable[[], Recurrence | Encoder]
-I, H = 3, 4
+INPUT, H = 3, 4
 
 SHARED: dict[str, dict] = {
     "defaults": {},
@@ -82,32 +82,36 @@ class MinGRU(LinearRecurrence):
 
 def _deep() -> Recurrence:
     inner = Stack(Residual(LSTM(H, H), "layer"), Residual(Stack(GRU(H, 5), Pointwise(nn.Linear(5, H), 5, H)), "rms"))
-    return Stack(LSTM(I, H, initial="learned"), inner, Residual(inner.layers[0].layer), MinGRU(H, 2), dropout=0.5)
+    return Stack(LSTM(INPUT, H, initial="learned"), inner, Residual(inner.layers[0].layer), MinGRU(H, 2), dropout=0.5)
 
 
 COMPOSED: dict[str, Build] = {
-    "user's linear": lambda: MinGRU(I, H),
-    "stack": lambda: Stack(LSTM(I, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),
-    "stack of one": lambda: Stack(GRU(I, H)),
-    "residual": lambda: Residual(GRU(I, I)),
-    "residual, layer norm": lambda: Residual(LSTM(I, I, initial="learned"), "layer"),
-    "residual, rms norm": lambda: Residual(MinGRU(I, I), "rms"),
-    "pointwise": lambda: Pointwise(nn.Sequential(nn.Linear(I, H), nn.GELU()), I, H),
-    "stack with pointwise": lambda: Stack(Pointwise(nn.LayerNorm(I), I), GRU(I, H), Pointwise(nn.Linear(H, 2), H, 2)),
+    "user's linear": lambda: MinGRU(INPUT, H),
+    "stack": lambda: Stack(LSTM(INPUT, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),
+    "stack of one": lambda: Stack(GRU(INPUT, H)),
+    "residual": lambda: Residual(GRU(INPUT, INPUT)),
+    "residual, layer norm": lambda: Residual(LSTM(INPUT, INPUT, initial="learned"), "layer"),
+    "residual, rms norm": lambda: Residual(MinGRU(INPUT, INPUT), "rms"),
+    "pointwise": lambda: Pointwise(nn.Sequential(nn.Linear(INPUT, H), nn.GELU()), INPUT, H),
+    "stack with pointwise": lambda: Stack(
+        Pointwise(nn.LayerNorm(INPUT), INPUT), GRU(INPUT, H), Pointwise(nn.Linear(H, 2), H, 2)
+    ),
     "deep": _deep,
-    "bidirectional": lambda: Bidirectional(LSTM(I, H, initial="learned"), GRU(I, 2)),
-    "bidirectional sum": lambda: Bidirectional(Elman(I, H), MinGRU(I, H), "sum"),
-    "bidirectional mean": lambda: Bidirectional(GRU(I, 2, initial="random"), LSTM(I, H, projection=2), "mean"),
-    "bidirectional of stacks": lambda: Bidirectional(Stack(LSTM(I, H), GRU(H, 2)), Residual(GRU(I, I), "rms")),
-    "future masked half": lambda: Bidirectional(GRU(I, H), GRU(I, H), "mean", mask_future=0.5),
-    "future masked": lambda: Bidirectional(GRU(I, H), GRU(I, H), "sum", mask_future=1.0),
-    "stack with encoder": lambda: Stack(LSTM(I, H), Bidirectional(GRU(H, 2), Elman(H, 2)), GRU(H, 2), dropout=0.3),
-    "residual of encoder": lambda: Residual(Bidirectional(GRU(I, 2), GRU(I, 1)), "layer"),
+    "bidirectional": lambda: Bidirectional(LSTM(INPUT, H, initial="learned"), GRU(INPUT, 2)),
+    "bidirectional sum": lambda: Bidirectional(Elman(INPUT, H), MinGRU(INPUT, H), "sum"),
+    "bidirectional mean": lambda: Bidirectional(GRU(INPUT, 2, initial="random"), LSTM(INPUT, H, projection=2), "mean"),
+    "bidirectional of stacks": lambda: Bidirectional(
+        Stack(LSTM(INPUT, H), GRU(H, 2)), Residual(GRU(INPUT, INPUT), "rms")
+    ),
+    "future masked half": lambda: Bidirectional(GRU(INPUT, H), GRU(INPUT, H), "mean", mask_future=0.5),
+    "future masked": lambda: Bidirectional(GRU(INPUT, H), GRU(INPUT, H), "sum", mask_future=1.0),
+    "stack with encoder": lambda: Stack(LSTM(INPUT, H), Bidirectional(GRU(H, 2), Elman(H, 2)), GRU(H, 2), dropout=0.3),
+    "residual of encoder": lambda: Residual(Bidirectional(GRU(INPUT, 2), GRU(INPUT, 1)), "layer"),
 }
 
 
 def _classical(name: str, options: dict) -> Build:
-    return lambda: cells.RECURRENCES[name](I, H, **options)
+    return lambda: cells.RECURRENCES[name](INPUT, H, **options)
 
 
 CLASSICAL: dict[str, Build] = {

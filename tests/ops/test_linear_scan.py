@@ -89,7 +89,12 @@ def test_strides_do_not_matter() -> None:
 
 def test_reference_is_left_again() -> None:
     """Also after an error inside it."""
-    with pytest.raises(KeyError), ops.reference():
-        assert ops._only_reference.get()
-        raise KeyError
+
+    def fail() -> None:
+        with ops.reference():
+            assert ops._only_reference.get()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert not ops._only_reference.get()
