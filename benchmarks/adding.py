@@ -90,13 +90,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/2/adding.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    begin = time.perf_counter()
+    begin, code = time.perf_counter(), commit()
     figure = {name: measure(name, options.steps) for name in CELLS}
     gated = [e for name in ("lstm", "gru") for e in figure[name]["test_mse"]]
     result = {
         "line": f"adding problem, {LENGTH} steps: test mean squared error after {options.steps} batches of {BATCH}"
         " (always saying 1: 0.167)",
-        "commit": commit(),
+        "commit": code,
         "machine": machine(),
         "torch": torch.__version__,
         "seeds": list(SEEDS),
