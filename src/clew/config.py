@@ -5,6 +5,7 @@ A recipe is TOML: `task` and `seed`, then the tables [data], [model] and [train]
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from clew.errors import ConfigError, did_you_mean
 
@@ -22,7 +23,14 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise ValueError("input should be a number")  # Python would take true for 1
+        return value
 
 
 class Data(Section):
@@ -42,6 +50,25 @@ class Data(Section):
     """Steps to forecast; 0 = one season, at most 24, or 12 where there is none."""
     anchor: Literal["auto", "season", "last", "none"] = "auto"
     """The naive forecast that the model corrects; auto = the one that is nearer in the training part."""
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _column(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value  # a column may be counted
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        value = [value] if isinstance(value, str | int) else value
+        return (
+            [str(name) if type(name) is int else name for name in value] if isinstance(value, list | tuple) else value
+        )
+
+    @model_validator(mode="after")
+    def _some_left(self) -> Data:
+        if self.valid + self.test >= 0.9:
+            raise ValueError("valid and test together must leave more than a tenth to train on")
+        return self
 
 
 class Model(Section):
@@ -86,6 +113,8 @@ class Train(Section):
     """Steps between validations; 0 = the task's default."""
     checkpoint_every: Count = 0
     """Steps between checkpoints; 0 = at each validation."""
+    threads: Count = 0
+    """CPU threads; 0 = one for layers under 128 units, which more only slow down, else as torch has it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
 
@@ -99,11 +128,14 @@ class Train(Section):
 class Recipe(Section):
     task: str = ""
     """What to learn; empty = guessed from the file."""
-    seed: Count = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Everything random follows from it."""
     data: Data = Data()
+    """What is read, and how it is parted."""
     model: Model = Model()
+    """What is trained."""
     train: Train = Train()
+    """How it is trained."""
 
 
 SECTIONS: dict[str, type[Section]] = {"data": Data, "model": Model, "train": Train}
@@ -116,7 +148,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is not TOML (with the row).
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         near = difflib.get_close_matches(Path(path).name, _neighbours(Path(path)), n=1)
         raise ConfigError("no such file", file=path, hint=f"did you mean '{near[0]}'?" if near else None) from error
@@ -142,14 +174,17 @@ def build(recipe: dict[str, Any], overrides: Sequence[str] = (), file: object = 
     Raises:
         ConfigError: an unknown key, a value of another kind or out of bounds.
     """
-    raw = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
+    raw = copy.deepcopy(recipe)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is not KEY=VALUE", hint="--set train.lr=1e-3")
-        section, name = _place(key.strip())
-        table = raw.setdefault(section, {}) if section else raw
-        table[name] = _value(text.strip())
+        *sections, name = _place(key.strip())
+        table: Any = raw
+        for section in sections:
+            table = table.setdefault(section, {}) if isinstance(table, dict) else table
+        if isinstance(table, dict):  # else the check below names the key that should be one
+            table[name] = _value(text.strip())
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
@@ -175,7 +210,10 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(_toml(part) for part in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value).replace("\x7f", "\\u007f")  # JSON's strings and numbers are TOML's, but for DEL
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ConfigError(f"{value!r} holds bytes that are not text", hint="rename the file or the column")
+    # JSON's strings and numbers are TOML's, but for DEL, and for letters that JSON escapes as surrogates.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(text: str) -> Any:
@@ -186,36 +224,42 @@ def _value(text: str) -> Any:
         return text
 
 
-def _place(key: str) -> tuple[str, str]:
-    """The section and the name of a key."""
-    head, dot, rest = key.partition(".")
-    if dot:
-        if head == "model" and rest.startswith("cell_options."):
-            raise ConfigError(f"unknown key '{key}'", hint="--set model.cell_options='{zoneout = 0.1}'")
-        return head, rest
-    if key in ("task", "seed"):
-        return "", key
+def _place(key: str) -> list[str]:
+    """The sections and the name of a key; a bare one is looked up in the sections."""
+    if "." in key:
+        return key.split(".", 2) if key.startswith("model.cell_options.") else key.split(".", 1)
     homes = [section for section, kind in SECTIONS.items() if key in kind.model_fields]
-    return (homes[0], key) if len(homes) == 1 else ("", key)
+    return [homes[0], key] if len(homes) == 1 and key not in ("task", "seed") else [key]
 
 
 def _first(error: ValidationError, file: object) -> ConfigError:
     """The first complaint, in the user's terms."""
     complaint = error.errors()[0]
     place = [str(part) for part in complaint["loc"]]
-    key = ".".join(place)
+    option = place[:2] == ["model", "cell_options"] and len(place) > 3  # [3:] is the kind that pydantic tried first
+    key = ".".join(place[:3] if option else place)
     if complaint["type"] == "extra_forbidden":
-        section = SECTIONS.get(place[0]) if len(place) > 1 else None
-        known = section.model_fields if section else _all_keys()
-        hint = did_you_mean(place[-1], known)
-        return ConfigError(f"unknown key '{key}'", file=file, hint=hint)
+        return ConfigError(f"unknown key '{key}'", file=file, hint=_nearest(place))
     what = complaint["msg"].removeprefix("Value error, ")
+    what = "should be true or false, a number or text" if option else what
+    what = "should be a table" if complaint["type"] == "model_type" else what[0].lower() + what[1:]
     given = "" if isinstance(complaint["input"], dict | Section) else f" (got {complaint['input']!r})"
-    return ConfigError(f"{key or 'recipe'}: {what[0].lower()}{what[1:]}{given}", file=file)
+    return ConfigError(f"{key or 'recipe'}: {what}{given}", file=file)
 
 
-def _all_keys() -> list[str]:
-    return ["task", "seed", *SECTIONS, *(f"{s}.{name}" for s, kind in SECTIONS.items() for name in kind.model_fields)]
+def _nearest(place: list[str]) -> str:
+    """A hint: the key of that name in another section, or else the one that is spelt most alike."""
+    *sections, name = place
+    kind = SECTIONS.get(sections[0]) if sections else None
+    homes = [f"{section}.{name}" for section, other in SECTIONS.items() if name in other.model_fields]
+    near = difflib.get_close_matches(name, kind.model_fields if kind else [], n=1)
+    if homes and not near:
+        return f"did you mean '{homes[0]}'?"
+    if kind:
+        return did_you_mean(name, kind.model_fields)
+    return did_you_mean(
+        name, ["task", "seed", *SECTIONS, *(n for other in SECTIONS.values() for n in other.model_fields)]
+    )
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -5,12 +5,13 @@ T time, C columns
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from clew.errors import DataError
+from clew.errors import DataError, RunError
 
 SMALLEST = 10  # steps a series needs before it can be parted at all
 
@@ -31,18 +32,23 @@ class Scaler:
     def apply(self, values_TC: np.ndarray) -> np.ndarray:
         return (values_TC - self.mean) / self.std
 
-    def invert(self, values_TC: np.ndarray) -> np.ndarray:
-        return values_TC * self.std + self.mean
+    def invert(self, values: np.ndarray, columns: Sequence[int] | None = None) -> np.ndarray:
+        """Back to the data's own units. `columns` are those that the last axis holds; None for all."""
+        which = slice(None) if columns is None else list(columns)
+        return values * self.std[which] + self.mean[which]
 
     def to_json(self) -> dict[str, list[float]]:
         return {"mean": self.mean.tolist(), "std": self.std.tolist()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Scaler:
-        """Raises KeyError, TypeError or ValueError where the object does not hold a scaler."""
-        mean, std = (np.array(saved[name], dtype=np.float64) for name in ("mean", "std"))
+        """Raises RunError where the object does not hold a scaler."""
+        try:
+            mean, std = (np.array(saved[name], dtype=np.float64) for name in ("mean", "std"))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise RunError(f"no scaler: {error}") from error
         if mean.ndim != 1 or mean.shape != std.shape or not np.isfinite([mean, std]).all() or (std <= 0).any():
-            raise ValueError("mean and std must be as many finite numbers, std above 0")
+            raise RunError("no scaler: mean and std must be as many finite numbers, std above 0")
         return cls(mean, std)
 
 
@@ -63,8 +69,9 @@ def find_season(values_T: np.ndarray, longest: int | None = None) -> int:
     """The length of the season, or 1 where there is none.
 
     The autocorrelation of the detrended series is searched for its first peak that stands near the highest one: a
-    season shows at its length and at every multiple, so the first is the season. A peak must be higher than what an
-    autocorrelation that only decays reaches, and than 0.3.
+    season shows at its length and at every multiple, so the first is the season. A peak must be higher than 0.3 and
+    than what noise of this length reaches, rise from a valley, which an autocorrelation that only decays does not
+    have, and come again at twice its lag, which the accidental peaks of a random walk seldom do.
 
     Args:
         longest: the longest season to look for; a third of the series by default, as three seasons must be seen.
@@ -77,20 +84,30 @@ def find_season(values_T: np.ndarray, longest: int | None = None) -> int:
     y = y - np.polyval(np.polyfit(t, y, 2), t)
     if y.std() < 1e-9 * np.abs(values_T).max():
         return 1
-    spectrum = np.abs(np.fft.rfft(y, 2 * len(y))) ** 2
-    correlation = np.fft.irfft(spectrum)[: longest + 2]
-    correlation = correlation / np.arange(len(y), len(y) - len(correlation), -1)  # unbiased: peaks do not shrink
-    correlation = correlation / correlation[0]
-    # A peak counts from the valley before it: an autocorrelation that merely decays has none.
+    correlation = _autocorrelation(y, min(len(y) - 1, 2 * longest + longest // 8 + 1))
     valley = np.minimum.accumulate(correlation)
     lags = np.arange(2, longest + 1)
-    peak = (correlation[lags] >= correlation[lags - 1]) & (correlation[lags] >= correlation[lags + 1])
-    high = correlation[lags] - valley[lags]
-    good = lags[peak & (correlation[lags] > 0.3) & (high > 0.3)]
-    if not len(good):
-        return 1
-    highest = correlation[good].max()
-    return int(good[correlation[good] > 0.85 * highest][0])
+    high = correlation[lags]
+    peak = (high >= correlation[lags - 1]) & (high >= correlation[lags + 1])
+    peak &= (high > np.maximum(0.3, 3 / np.sqrt(len(y) - lags))) & (high - valley[lags] > 0.3)
+    good = np.array([lag for lag in lags[peak] if _comes_again(correlation, lag)], dtype=int)
+    return int(good[correlation[good] > 0.8 * correlation[good].max()][0]) if len(good) else 1
+
+
+def _autocorrelation(y_T: np.ndarray, longest: int) -> np.ndarray:
+    """At the lags 0..longest, unbiased, so that later peaks do not shrink."""
+    spectrum = np.abs(np.fft.rfft(y_T, 2 * len(y_T))) ** 2
+    sums = np.fft.irfft(spectrum, 2 * len(y_T))[: longest + 1]
+    correlation = sums / np.arange(len(y_T), len(y_T) - longest - 1, -1)
+    return correlation / correlation[0]
+
+
+def _comes_again(correlation: np.ndarray, lag: int) -> bool:
+    """Whether about twice the lag there is a second peak with a valley between; cycles need not be quite regular."""
+    near = max(1, lag // 8)
+    second = correlation[2 * lag - near : 2 * lag + near + 1].max()
+    between = correlation[lag + lag // 4 : 2 * lag - lag // 4 + 1].min()
+    return bool(second > 0.4 * correlation[lag] and second - between > 0.1)
 
 
 def is_trending(values_T: np.ndarray, season: int = 1) -> bool:

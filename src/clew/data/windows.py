@@ -17,7 +17,7 @@ class Windows:
     """Every window of `window` inputs and the `ahead` steps behind them, as batches (B, window + ahead, C).
 
     Args:
-        series: arrays (T_i, C), float32.
+        series: arrays (T_i, C), float32. One shorter than a window gives none.
 
     Raises:
         DataError: no series is long enough for one window.
@@ -29,9 +29,11 @@ class Windows:
         starts = [max(0, len(values) - self.length + 1) for values in series]
         if not sum(starts):
             longest = max((len(values) for values in series), default=0)
+            fits = longest - ahead
+            smaller = f"use --set train.window={fits} or less" if fits > 0 else "use a shorter --horizon"
             raise DataError(
                 f"a window needs {window} + {ahead} steps, the longest training part has {longest}",
-                hint=f"use --set train.window={max(1, longest - ahead - 1)} or less, or more data",
+                hint=f"{smaller}, or more data",
             )
         self.ends = np.cumsum(starts)
         self.windows = int(self.ends[-1])

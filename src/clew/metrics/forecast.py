@@ -24,24 +24,32 @@ class Forecast:
         """Add forecasts and what came (the same shape); `scale` is `seasonal_scale` of their series."""
         assert truth.shape == forecast.shape
         y, f = np.asarray(truth, dtype=np.float64).ravel(), np.asarray(forecast, dtype=np.float64).ravel()
-        error, size = np.abs(y - f), np.abs(y) + np.abs(f)
-        self._absolute.extend(error.tolist())
-        self._squared.extend((error**2).tolist())
-        self._symmetric.extend(np.divide(200.0 * error, size, out=np.zeros_like(error), where=size > 0).tolist())
-        self._scaled.extend((error / scale).tolist())
+        with np.errstate(over="ignore", invalid="ignore"):  # a forecast that ran away scores inf or NaN, unannounced
+            error, size = np.abs(y - f), np.abs(y) + np.abs(f)
+            symmetric = np.divide(200.0 * error, size, out=np.zeros_like(error), where=size != 0)
+            self._absolute.extend(error.tolist())
+            self._squared.extend((error**2).tolist())
+            self._symmetric.extend(symmetric.tolist())
+            self._scaled.extend((error / scale).tolist())
 
     def result(self) -> dict[str, float]:
         """mae, rmse, smape, mase; NaN when nothing was added."""
         n = len(self._absolute)
         if n == 0:
             return dict.fromkeys(("mae", "rmse", "smape", "mase"), math.nan)
-        # fsum is exact, so the order and the chunking of the updates do not matter.
         return {
-            "mae": math.fsum(self._absolute) / n,
-            "rmse": math.sqrt(math.fsum(self._squared) / n),
-            "smape": math.fsum(self._symmetric) / n,
-            "mase": math.fsum(self._scaled) / n,
+            "mae": _mean(self._absolute),
+            "rmse": math.sqrt(_mean(self._squared)),
+            "smape": _mean(self._symmetric),
+            "mase": _mean(self._scaled),
         }
+
+
+def _mean(values: list[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)  # exact, so order and chunking of the updates do not matter
+    except OverflowError:
+        return math.inf
 
 
 def seasonal_scale(history_T: np.ndarray, season: int) -> float:
