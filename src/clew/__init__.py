@@ -1,8 +1,21 @@
 """Clew: from your own sequences to a recurrent model that runs as a constant-memory stream."""
 
-from clew import cells, nn, ops, tree
+from clew import cells, forecast, nn, ops, stream, tree
 from clew.diagnose.laws import check
 from clew.errors import ClewError
+from clew.tasks import evaluate, load, train
 
 __version__ = "0.1.0"
-__all__ = ["ClewError", "cells", "check", "nn", "ops", "tree"]
+__all__ = [
+    "ClewError",
+    "cells",
+    "check",
+    "evaluate",
+    "forecast",
+    "load",
+    "nn",
+    "ops",
+    "stream",
+    "train",
+    "tree",
+]

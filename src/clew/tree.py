@@ -1,4 +1,4 @@
-"""The algebra of states. A state is a tensor, or a (named) tuple of states; `()` is the state of what remembers nothing.
+"""The algebra of states. A state is a tensor or a (named) tuple of states; `()` is the state of what has no memory.
 
 Batch is dimension 0 of every leaf, so detaching for truncated BPTT, reordering beams, batching streams, saving and
 restoring are each one walk over the leaves. Nothing here changes a tensor in place.
@@ -106,5 +106,5 @@ def describe(tree: State) -> str:
     return f"{type(tree).__name__}({inside})"
 
 
-def _like(tree: tuple, parts: list) -> State:
+def _like(tree: Any, parts: list) -> State:
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)

@@ -22,13 +22,13 @@ def model(ahead: int = 1, lag: int = 3, columns: int = 2, targets: int = 2, cell
     torch.manual_seed(0)
     stack = body(cell, 2 * columns if lag else columns, 6)
     scale = torch.ones(columns)
-    built = forecaster(
-        stack, columns=columns, targets=targets, ahead=ahead, lag=lag, scale_C=scale, levels=True
-    )
+    built = forecaster(stack, columns=columns, targets=targets, ahead=ahead, lag=lag, scale_C=scale, levels=True)
     return built.double().eval()
 
 
-@pytest.mark.parametrize("lag, ahead, targets, levels", [(1, 1, 2, True), (3, 5, 1, False), (1, 4, 1, True), (10, 3, 2, True)])
+@pytest.mark.parametrize(
+    "lag, ahead, targets, levels", [(1, 1, 2, True), (3, 5, 1, False), (1, 4, 1, True), (10, 3, 2, True)]
+)
 def test_anchored_obeys_the_laws(lag: int, ahead: int, targets: int, levels: bool) -> None:
     broken = [str(law) for law in check(anchored(lag, ahead, targets, levels)) if not law.holds]
     assert not broken

@@ -80,8 +80,8 @@ class Recurrence(nn.Module, ABC):
         Raises:
             ShapeError: a tensor does not fit.
         """
-        state, initial = self.begin(x_BTI, state, context, lengths, reset)
-        return fold(self, x_BTI, state, initial, context, lengths=lengths, reset=reset)
+        before, initial = self.begin(x_BTI, state, context, lengths, reset)
+        return fold(self, x_BTI, before, initial, context, lengths=lengths, reset=reset)
 
     def begin(
         self, x_BTI: Tensor, state: State | None, context: State | None, lengths: Tensor | None, reset: Tensor | None
@@ -153,12 +153,12 @@ class LinearRecurrence(Recurrence):
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        state, initial = self.begin(x_BTI, state, context, lengths, reset)
+        before, initial = self.begin(x_BTI, state, context, lengths, reset)
         real_BT = ref.valid_steps(x_BTI, lengths)
         if real_BT is not None:
             x_BTI = ref.hide_padding(x_BTI, real_BT)
         a_BTN, b_BTN = self.coefficients(x_BTI)
-        h_BTN, h_BN = ops.linear_scan(a_BTN, b_BTN, state, initial=initial, lengths=lengths, reset=reset)
+        h_BTN, h_BN = ops.linear_scan(a_BTN, b_BTN, before, initial=initial, lengths=lengths, reset=reset)
         y_BTH = self.readout(h_BTN, x_BTI)
         return (y_BTH if real_BT is None else ref.hide_padding(y_BTH, real_BT)), h_BN
 

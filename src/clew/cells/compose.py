@@ -6,6 +6,8 @@ A stack's state is the tuple of its layers' states. A composition that holds an 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Self, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,15 +70,17 @@ class Stack(Recurrence):
         >>> body = Stack(LSTM(32, 128), LSTM(128, 128), dropout=0.2)
     """
 
-    def __new__(cls, *layers: Layer, dropout: float = 0.0):
+    def __new__(cls, *layers: Layer, dropout: float = 0.0) -> Self:
         if any(isinstance(layer, Encoder) for layer in layers):
-            return EncoderStack(*layers, dropout=dropout)
+            return cast("Self", EncoderStack(*layers, dropout=dropout))
         return super().__new__(cls)
+
+    layers: Sequence[Recurrence]
 
     def __init__(self, *layers: Recurrence, dropout: float = 0.0) -> None:
         check_layers(layers)
         super().__init__(layers[0].input_size, layers[-1].output_size)
-        self.layers = nn.ModuleList(layers)
+        self.layers = cast("Sequence[Recurrence]", nn.ModuleList(layers))
         self.dropout = dropout
 
     def init_state(self, batch_size: int, context: State | None = None) -> State:
@@ -98,11 +102,11 @@ class Stack(Recurrence):
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        state, _ = self.begin(x_BTI, state, context, lengths, None)
-        if not isinstance(state, tuple) or len(state) != len(self.layers):
+        befores, _ = self.begin(x_BTI, state, context, lengths, None)
+        if not isinstance(befores, tuple) or len(befores) != len(self.layers):
             raise ShapeError(f"Stack: the state must hold one part for each of {len(self.layers)} layers")
         after = []
-        for i, (layer, before) in enumerate(zip(self.layers, state, strict=True)):
+        for i, (layer, before) in enumerate(zip(self.layers, befores, strict=True)):
             x_BTI, s = layer(_dropped(self, i, x_BTI), before, context, lengths=lengths, reset=reset)
             after.append(s)
         return x_BTI, tuple(after)
@@ -145,8 +149,8 @@ class Residual(Recurrence):
         norm: "none", "layer" or "rms".
     """
 
-    def __new__(cls, layer: Layer | None = None, norm: str = "none"):  # None: copies are made without arguments
-        return EncoderResidual(layer, norm) if isinstance(layer, Encoder) else super().__new__(cls)
+    def __new__(cls, layer: Layer | None = None, norm: str = "none") -> Self:  # None: copies are made without arguments
+        return cast("Self", EncoderResidual(layer, norm)) if isinstance(layer, Encoder) else super().__new__(cls)
 
     def __init__(self, layer: Recurrence, norm: str = "none") -> None:
         super().__init__(layer.input_size, layer.output_size)
@@ -216,7 +220,7 @@ def check_layers(layers: Sequence[nn.Module]) -> None:
                 f"Stack takes recurrences and encoders, got {type(layer).__name__}",
                 hint="wrap a module that treats each step by itself: cells.Pointwise(module, input_size)",
             )
-    for below, above in zip(layers, layers[1:], strict=False):
+    for below, above in pairwise(layers):
         if below.output_size != above.input_size:
             raise ShapeError(
                 f"Stack: {type(below).__name__} gives {below.output_size} features,"

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class Trial:
     """A cell with inputs, a state and cotangents to try it on; the same for both ways of running it."""
 
     def __init__(self, cell: Recurrence | Encoder, dtype: torch.dtype, seed: int, steps: int = T) -> None:
-        self.cell = copy.deepcopy(cell).to(dtype).eval()
+        self.cell: Any = copy.deepcopy(cell).to(dtype).eval()
         self.generator = torch.Generator().manual_seed(seed)
         self.device = next(iter(self.cell.parameters()), torch.empty(0)).device
         self.dtype = dtype

@@ -82,21 +82,23 @@ class Anchored(Recurrence):
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, AnchoredState]:
-        state, _ = self.begin(x_BTI, state, context, lengths, reset)
+        before: AnchoredState = self.begin(x_BTI, state, context, lengths, reset)[0]
         (B, T, _), L, device = x_BTI.shape, self.lag, x_BTI.device
         real_BT = ref.valid_steps(x_BTI, lengths)
         if real_BT is not None:
             x_BTI = ref.hide_padding(x_BTI, real_BT)
         # All that was ever seen, on one axis: the past at 0..L-1, step t at L + t. A piece begins at a reset, and at
         # step 0 of a row that has not begun; nothing before its beginning is looked at.
-        seen_BPC = torch.cat([state.past, x_BTI], 1)
+        seen_BPC = torch.cat([before.past, x_BTI], 1)
         t_T = torch.arange(T, device=device)
-        begins_BT = (~state.begun)[:, None] & (t_T == 0)
+        begins_BT = (~before.begun)[:, None] & (t_T == 0)
         if reset is not None:
             begins_BT = begins_BT | reset
         first_BT = torch.where(begins_BT, L + t_T, 0).cummax(1).values
         lagged_BTC = ref.pick_steps(seen_BPC, torch.maximum(t_T.expand(B, T), first_BT))
-        y_BTK, inner = self.inner(self._features(x_BTI, lagged_BTC), state.inner, context, lengths=lengths, reset=reset)
+        y_BTK, inner = self.inner(
+            self._features(x_BTI, lagged_BTC), before.inner, context, lengths=lengths, reset=reset
+        )
         places = 1 + t_T[:, None] + self._places().to(device)
         base_BTKC = ref.pick_steps(seen_BPC, torch.maximum(places.expand(B, -1, -1), first_BT[:, :, None]).flatten(1))
         base_BTK = base_BTKC[:, :, : self.targets].reshape(B, T, self.hidden_size)
@@ -108,7 +110,7 @@ class Anchored(Recurrence):
         zero = torch.zeros(B, 1, dtype=torch.long, device=device)
         last_first_B1 = torch.cat([zero, first_BT], 1).gather(1, n_B[:, None])
         past = ref.pick_steps(seen_BPC, torch.maximum(n_B[:, None] + torch.arange(L, device=device), last_first_B1))
-        return y_BTK, AnchoredState(past, state.begun | (n_B > 0), inner)
+        return y_BTK, AnchoredState(past, before.begun | (n_B > 0), inner)
 
     def _features(self, x: Tensor, lagged: Tensor) -> Tensor:
         change = (x - lagged) / self.scale

@@ -51,7 +51,7 @@ def body(
     parts: list[Recurrence] = []
     for i in range(layers):
         wide = parts[-1].output_size if parts else input_size
-        layer = kind(wide, width, **options)
+        layer: Recurrence = kind(wide, width, **options)
         if residual and layer.output_size == layer.input_size and i:
             layer = Residual(layer, norm)
         parts.append(layer)
@@ -70,7 +70,7 @@ def forecaster(
     scale_C: Tensor,
     levels: bool,
 ) -> Single:
-    """Forecasts of the first `targets` columns, `ahead` steps, as corrections of a naive forecast (lag 0: from none)."""
+    """Forecasts of the first `targets` columns, `ahead` steps, correcting a naive forecast (none at lag 0)."""
     wide = stack.output_size
     readout = nn.Linear(wide, ahead * targets)
     if lag:

@@ -89,7 +89,8 @@ class _Layers(torch.nn.RNNBase):
         else:
             if packed is not None:
                 hx = tuple(self.permute_hidden(leaf, packed.sorted_indices) for leaf in hx)
-            self.check_forward_args(checked, hx if self.leaves == 2 else hx[0], batch_sizes)
+            given: Any = hx if self.leaves == 2 else hx[0]
+            self.check_forward_args(checked, given, batch_sizes)
         sequence = _Sequence(self, source)
         y_BTD, final = self._through(sequence, hx)
         if packed is not None:
@@ -117,7 +118,8 @@ class _Layers(torch.nn.RNNBase):
         """One layer in one direction; backwards is forwards over the rows turned round."""
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        weights = ops.Weights(*(getattr(self, name + suffix, None) for name in names))
+        parameters: list[Any] = [getattr(self, name + suffix, None) for name in names]
+        weights = ops.Weights(*parameters)
         if not direction:
             return self.scan()(x_BTD, state, weights, initial=state, lengths=lengths)
         turned_BT = ref.turn(x_BTD, lengths)

@@ -119,7 +119,8 @@ def linear_scan(
     """All states h[t] = a[t] h[t-1] + b[t], (B, T, N), and the last, (B, N). Padded steps give 0 and keep the state."""
 
     def step(ab: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        h = ref.linear_step(*ab.chunk(2, -1), h)
+        a, b = ab.chunk(2, -1)
+        h = ref.linear_step(a, b, h)
         return h, h
 
     N = h_BN.shape[-1]

@@ -71,6 +71,11 @@ class Forecaster:
     def __init__(self, model: Single, plan: Plan, iterative: bool) -> None:
         self.model, self.plan, self.iterative = model, plan, iterative
 
+    @property
+    def ahead_at_once(self) -> int:
+        """Steps that the model gives at each step."""
+        return 1 if self.iterative else self.plan.horizon
+
     def scaled(self, values_TC: np.ndarray) -> Tensor:
         device = next(self.model.parameters()).device
         return torch.as_tensor(self.plan.scaler.apply(values_TC), dtype=torch.float32, device=device)
@@ -199,7 +204,7 @@ def windows(recipe: Recipe, plan: Plan, forecaster: Forecaster, series: list[np.
     """Training windows of the training parts."""
     parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
     scaled = [plan.scaler.apply(part).astype(np.float32) for part in parts]
-    return Windows(scaled, plan.window, forecaster.model.head.ahead, recipe.train.batch)
+    return Windows(scaled, plan.window, forecaster.ahead_at_once, recipe.train.batch)
 
 
 def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part: str) -> tuple[dict, dict, int]:

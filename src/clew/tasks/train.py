@@ -24,6 +24,7 @@ from clew.training import Settings, fit
 
 TASKS = {"forecast": forecast}
 DEFAULT_STEPS, VALIDATE_EVERY = 600, 25
+SMALL = 128  # units, under which a second thread costs more than it brings
 Sources = str | Path | Sequence[str | Path]
 Cells = Mapping[str, type[Recurrence]]
 
@@ -74,6 +75,7 @@ def train(
     plan = forecast.make_plan(recipe, columns, series)
     recipe = _resolved(recipe, plan, names)
     device = pick_device(recipe.train.device)
+    threads_before = torch.get_num_threads()
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
     forecaster = forecast.build(recipe, plan, cells, parts)
     forecaster.model.to(device)
@@ -90,29 +92,22 @@ def train(
         metrics, _, _ = forecast.score(forecaster, recipe, series, "valid")
         return {"loss": metrics["mase"], **metrics}
 
-    t = recipe.train
-    steps = t.steps or t.epochs * len(batches)
-    fitted = fit(
-        forecaster.model,
-        batches,
-        Settings(
-            steps=steps,
-            lr=t.lr,
-            warmup=t.warmup,
-            clip=t.clip,
-            weight_decay=t.weight_decay,
-            patience=t.patience,
-            validate_every=t.validate_every or min(VALIDATE_EVERY, steps),
-            checkpoint_every=t.checkpoint_every,
-        ),
-        validate=validate,
-        folder=folder.path,
-        seed=recipe.seed,
-        resume=resume,
-        progress=progress,
-    )
-    folder.save_weights(forecaster.model)
-    metrics, baseline, n = forecast.score(forecaster, recipe, series, "test")
+    torch.set_num_threads(recipe.train.threads)
+    try:
+        fitted = fit(
+            forecaster.model,
+            batches,
+            _settings(recipe, len(batches)),
+            validate=validate,
+            folder=folder.path,
+            seed=recipe.seed,
+            resume=resume,
+            progress=progress,
+        )
+        folder.save_weights(forecaster.model)
+        metrics, baseline, n = forecast.score(forecaster, recipe, series, "test")
+    finally:
+        torch.set_num_threads(threads_before)
     result = {
         "task": recipe.task,
         "cell": recipe.model.cell,
@@ -220,8 +215,25 @@ def _resolved(recipe: Recipe, plan: Plan, names: list[str | Path]) -> Recipe:
         }
     )
     steps = recipe.train.steps or (0 if recipe.train.epochs else DEFAULT_STEPS)
-    fixed = recipe.train.model_copy(update={"window": plan.window, "steps": steps})
+    threads = recipe.train.threads or (1 if recipe.model.width < SMALL else torch.get_num_threads())
+    fixed = recipe.train.model_copy(update={"window": plan.window, "steps": steps, "threads": threads})
     return recipe.model_copy(update={"data": data, "train": fixed})
+
+
+def _settings(recipe: Recipe, batches_per_epoch: int) -> Settings:
+    """The recipe's part on training, as the loop takes it."""
+    t = recipe.train
+    steps = t.steps or t.epochs * batches_per_epoch
+    return Settings(
+        steps=steps,
+        lr=t.lr,
+        warmup=t.warmup,
+        clip=t.clip,
+        weight_decay=t.weight_decay,
+        patience=t.patience,
+        validate_every=t.validate_every or min(VALIDATE_EVERY, steps),
+        checkpoint_every=t.checkpoint_every,
+    )
 
 
 def _same_run(folder: RunFolder, recipe: Recipe, data: dict[str, Any]) -> None:

@@ -19,14 +19,14 @@ class ForecastHead(nn.Module):
         self.ahead, self.targets, self.warm_up = ahead, targets, warm_up
         self.register_buffer("scale", scale.clone())
 
-    def inputs(self, batch_BTC: Tensor) -> Tensor:
-        """The part of a window that the model reads: all but its last K steps."""
-        return batch_BTC[:, : batch_BTC.shape[1] - self.ahead]
+    def inputs(self, batch: Tensor) -> Tensor:
+        """The part of a window (B, W + K, C) that the model reads: all but its last K steps."""
+        return batch[:, : batch.shape[1] - self.ahead]
 
-    def loss(self, y_BTK: Tensor, batch_BTC: Tensor) -> Tensor:
-        """Args: outputs (B, W, K x N) over the inputs of a window of W + K steps (B, W + K, C)."""
-        truth_BTNK = batch_BTC[:, 1:, : self.targets].unfold(1, self.ahead, 1)
-        error = (self.predict(y_BTK) - truth_BTNK.transpose(2, 3)) / self.scale
+    def loss(self, y: Tensor, batch: Tensor) -> Tensor:
+        """Args: outputs (B, W, K x N) over the inputs of a window, and the window (B, W + K, C)."""
+        truth_BTNK = batch[:, 1:, : self.targets].unfold(1, self.ahead, 1)
+        error = (self.predict(y) - truth_BTNK.transpose(2, 3)) / self.scale
         kept = error[:, min(self.warm_up, error.shape[1] - 1) :]
         return F.huber_loss(kept, kept.new_zeros(()).expand_as(kept))
 
