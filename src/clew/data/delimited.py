@@ -82,14 +82,25 @@ def _separator(text: str, separators: str) -> str:
 
 
 def _rows(name: str, text: str, separator: str) -> tuple[list[list[str]], list[int]]:
-    """The cells, and the line on which each row begins. Blank lines are passed over."""
+    """The cells, and the line on which each row begins.
+
+    Blank lines are passed over, but for those between the rows of a single column: there one is an empty cell, and
+    leaving it out would move the time of all that follow.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
+    blank: list[int] = []
     line = 1
     try:
         for cells in reader:
-            if cells and (len(cells) > 1 or cells[0].strip()):
+            if len(cells) < 2 and not "".join(cells).strip():
+                blank.append(line)
+            else:
+                if rows and len(rows[0]) == 1:
+                    rows.extend([""] for _ in blank)
+                    lines.extend(blank)
+                blank.clear()
                 if rows and len(cells) != len(rows[0]):
                     raise DataError(
                         f"{len(cells)} cells, where the first row has {len(rows[0])}",

@@ -1,0 +1,108 @@
+"""Columns of tables as numbers."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from clew.data.sources import guess_target, is_time_like, numeric, numeric_columns, read_table
+from clew.errors import DataError
+
+
+@pytest.fixture
+def table(tmp_path):
+    def table(text: str):
+        path = tmp_path / "a.csv"
+        path.write_text(text)
+        return read_table(path)
+
+    return table
+
+
+def test_by_name_and_by_number(table):
+    t = table("a,b\n1, 2.5 \n-3e2,.5\n")
+    for column in ("b", "2", 2):
+        np.testing.assert_array_equal(numeric(t, column), [2.5, 0.5])
+    assert numeric(t, "a").dtype == np.float64
+
+
+def test_a_name_goes_before_a_number(table):
+    np.testing.assert_array_equal(numeric(table("x,1\n5,6\n"), "1"), [6])
+
+
+def test_decimal_comma_only_where_semicolons_part(table):
+    np.testing.assert_array_equal(numeric(table("a;b\n1,5;2\n-0,25;3\n"), "a"), [1.5, -0.25])
+    with pytest.raises(DataError, match="with a point"):
+        numeric(table('a,b\n"1,5",2\n'), "a")
+
+
+@pytest.mark.parametrize(("cell", "what"), [("", "empty"), ("NaN", "empty"), (" NA ", "empty"), ("inf", "'inf'")])
+def test_cells_that_are_no_finite_number(table, cell, what):
+    t = table(f"t,load\n1,2\n\n3,{cell}\n")
+    with pytest.raises(DataError, match=what) as caught:
+        numeric(t, "load")
+    assert (caught.value.file, caught.value.row, caught.value.column) == (t.name, 4, "load")
+    assert caught.value.hint
+
+
+def test_a_cell_of_text_is_shown(table):
+    with pytest.raises(DataError, match=r"row 3, column 'b': '2 kW' is not a number") as caught:
+        numeric(table("a,b\n1,2\n3,2 kW\n"), "b")
+    assert caught.value.hint is not None
+    assert "correct the cell" in caught.value.hint
+
+
+@pytest.mark.parametrize("column", ["lod", "0", "3", "-1", "²", ""])
+def test_unknown_column(table, column):
+    with pytest.raises(DataError, match="no column") as caught:
+        numeric(table("time,load\n1,2\n"), column)
+    assert caught.value.hint is not None
+    assert "load" in caught.value.hint
+
+
+def test_numeric_columns_and_the_target(table):
+    t = table("when,row,load,temp,note\n2020-01-01,1,5,20,a\n2020-01-02,2,7,19,b\n2020-01-03,3,4,25,c\n")
+    assert numeric_columns(t) == ["row", "load", "temp"]
+    assert guess_target(t) == "temp"
+
+
+def test_a_mostly_numeric_column_is_one_so_that_its_bad_cell_gets_named(table):
+    assert numeric_columns(table("a\n1\n2\nx\n")) == ["a"]
+
+
+def test_the_target_is_not_the_time(table):
+    assert guess_target(table("load,hour\n5,0\n7,1\n4,2\n9,3\n")) == "load"
+    assert guess_target(table("load,Time\n5,0\n7,1\n4,2\n9,7\n")) == "load"
+    assert guess_target(table("a,b\n1,1\n2,2\n3,3\n")) == "b", "where everything counts, the last column"
+
+
+def test_no_numeric_column(table):
+    with pytest.raises(DataError, match="no numeric column"):
+        guess_target(table("a,b\nx,y\n"))
+
+
+def test_is_time_like():
+    assert is_time_like(np.arange(10.0))
+    assert is_time_like(1959 + np.arange(200) / 12)
+    assert is_time_like(np.array([1.0, 5.0, 2.0]), "Date")
+    assert not is_time_like(np.array([1.0, 2.0, 4.0]))
+    assert not is_time_like(np.arange(10.0)[::-1]), "what falls steadily is a measurement"
+    assert not is_time_like(np.ones(10))
+    assert not is_time_like(np.array([1.0, 2.0]))
+    assert not is_time_like(np.array([1.0, np.nan, 3.0, 4.0]))
+
+
+def test_parquet_kinds(tmp_path):
+    path = tmp_path / "a.parquet"
+    day = datetime.date(2020, 1, 1)
+    pl.DataFrame({"day": [day, day], "on": [True, False], "n": [1, None], "y": [1.5, 2.5]}).write_parquet(path)
+    t = read_table(path)
+    assert numeric_columns(t) == ["y"]
+    np.testing.assert_array_equal(numeric(t, "y"), [1.5, 2.5])
+    with pytest.raises(DataError, match="row 2, column 'n': the cell is empty"):
+        numeric(t, "n")
+    with pytest.raises(DataError, match="row 1, column 'day'"):
+        numeric(t, "day")
