@@ -43,8 +43,11 @@ def train(
     result = run_training(sources, out, recipe=recipe, overrides=changes or [], resume=resume, **settings)
     if as_json:
         print_json(result)
-        return
-    show_result(result, out)
+    else:
+        show_result(result, out)
+    if result["stopped"] == "interrupted":
+        say(f"interrupted after {result['steps']} steps; go on with: clew train --out {out} --resume")
+        raise typer.Exit(130)
 
 
 def show_result(result: dict[str, Any], out: Path) -> None:

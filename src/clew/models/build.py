@@ -40,10 +40,7 @@ def body(
     Raises:
         ConfigError: an unknown cell or option.
     """
-    known = {**RECURRENCES, **(cells or {})}
-    if cell not in known:
-        raise ConfigError(f"unknown cell '{cell}'", hint=did_you_mean(cell, known))
-    kind, options = known[cell], dict(options or {})
+    kind, options = find_cell(cell, cells), dict(options or {})
     allowed = [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in allowed:
@@ -58,6 +55,18 @@ def body(
         if norm != "none" and not isinstance(layer, Residual):
             parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
     return Stack(*parts, dropout=dropout)
+
+
+def find_cell(name: str, cells: Table | None = None) -> type[Recurrence]:
+    """The class of a cell, from the table or the user's own.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    known = {**RECURRENCES, **(cells or {})}
+    if name not in known:
+        raise ConfigError(f"unknown cell '{name}'", hint=did_you_mean(name, known))
+    return known[name]
 
 
 def forecaster(

@@ -122,34 +122,44 @@ def guess(table: Table) -> str:
     return f"target: '{guess_target(table)}', the last numeric column of {table.name}{beside}"
 
 
-def make_plan(recipe: Recipe, names: list[str], series: list[np.ndarray]) -> Plan:
-    """Find season, horizon, scales, window and anchor from the training part of the series.
+def make_plan(
+    recipe: Recipe, names: list[str], series: list[np.ndarray], files: list[str]
+) -> tuple[Plan, list[np.ndarray]]:
+    """Find season, horizon, scales, window and anchor from the training part of the series; the plan and those parts.
 
     Raises:
         DataError: a series is too short for what is asked.
     """
-    parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
-    longest = max(parts, key=len)
+    parts, held_out = [], []
+    for values, file in zip(series, files, strict=True):
+        try:
+            train, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
+        except DataError as error:
+            raise DataError(error.what, file=file, hint=error.hint) from error
+        parts.append(values[train])
+        held_out.append(min(valid.stop - valid.start, test.stop - test.start))
+    longest, shortest = max(parts, key=len), int(np.argmin(held_out))
     season = recipe.data.season or find_season(longest[:, 0])
-    horizon = recipe.data.horizon or (min(season, 24) if season > 1 else 12)
-    window = recipe.train.window or int(np.clip(3 * season, 48, 192))
-    window = max(2, min(window, len(longest) - horizon - 1)) if not recipe.train.window else window
-    for values in series:
-        _, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
-        shortest = min(valid.stop - valid.start, test.stop - test.start)
-        if shortest < horizon:
-            raise DataError(
-                f"the horizon of {horizon} steps is longer than the {shortest} steps held out of {len(values)}",
-                hint=f"use --horizon {max(1, shortest)} or less, more data, or a larger data.valid and data.test",
-            )
-    lag = _anchor(recipe.data.anchor, season, horizon, parts)
-    if lag >= min(len(part) for part in parts):
+    horizon = recipe.data.horizon or min(min(season, 24) if season > 1 else 12, held_out[shortest])
+    if held_out[shortest] < horizon:
         raise DataError(
-            f"the season of {lag} steps is longer than the training part of {min(len(p) for p in parts)}",
+            f"the horizon of {horizon} steps is longer than the {held_out[shortest]} steps held out of"
+            f" {len(series[shortest])}",
+            file=files[shortest],
+            hint=f"use --horizon {held_out[shortest]} or less, more data, or a larger data.valid and data.test",
+        )
+    lag = _anchor(recipe.data.anchor, season, horizon, parts)
+    thin = int(np.argmin([len(part) for part in parts]))
+    if lag >= len(parts[thin]):
+        raise DataError(
+            f"the season of {lag} steps is longer than the training part of {len(parts[thin])}",
+            file=files[thin],
             hint="set data.season to a shorter one, or data.anchor=last",
         )
+    ahead = 1 if recipe.model.mode == "iterative" else horizon
+    window = recipe.train.window or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
     levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
-    return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts)))
+    return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
 
 
 def _anchor(choice: str, season: int, horizon: int, parts: list[np.ndarray]) -> int:
@@ -200,9 +210,8 @@ def build(recipe: Recipe, plan: Plan, cells: Cells | None, series: list[np.ndarr
     return Forecaster(model, plan, iterative)
 
 
-def windows(recipe: Recipe, plan: Plan, forecaster: Forecaster, series: list[np.ndarray]) -> Windows:
+def windows(recipe: Recipe, plan: Plan, forecaster: Forecaster, parts: list[np.ndarray]) -> Windows:
     """Training windows of the training parts."""
-    parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
     scaled = [plan.scaler.apply(part).astype(np.float32) for part in parts]
     return Windows(scaled, plan.window, forecaster.ahead_at_once, recipe.train.batch)
 
@@ -233,7 +242,7 @@ def _origins(span: slice, horizon: int, stride: int) -> Iterator[int]:
     return iter(range(span.start, span.stop - horizon + 1, stride))
 
 
-def evaluate(forecaster: Forecaster, series: list[np.ndarray]) -> tuple[dict, dict, int]:
+def evaluate(forecaster: Forecaster, series: list[np.ndarray], files: list[str]) -> tuple[dict, dict, int]:
     """The last H steps of each series forecast from all before them: metrics, baselines, number of series.
 
     Raises:
@@ -241,10 +250,12 @@ def evaluate(forecaster: Forecaster, series: list[np.ndarray]) -> tuple[dict, di
     """
     plan, ours = forecaster.plan, Forecast()
     naive = {name: Forecast() for name in BASELINES}
-    for values in series:
+    for values, file in zip(series, files, strict=True):
         if len(values) <= plan.horizon:
             raise DataError(
-                f"has {len(values)} steps; to evaluate a horizon of {plan.horizon} it needs more than {plan.horizon}"
+                f"has {len(values)} steps; to evaluate a horizon of {plan.horizon} it needs more",
+                file=file,
+                hint="evaluate on the whole series, not on its tail alone",
             )
         history, truth = values[: -plan.horizon], values[-plan.horizon :, 0]
         scale = seasonal_scale(history[:, 0], plan.season)

@@ -29,8 +29,8 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def create(self, *, resume: bool) -> None:
-        """Make the folder. A finished run is not overwritten, and `resume` needs one that was begun."""
+    def check_free(self, *, resume: bool) -> None:
+        """Raise RunError where a new run would overwrite something; a run that is resumed may be there."""
         if self.path.exists() and not self.path.is_dir():
             raise RunError("is a file, not a folder", file=self.path, hint="choose another --out")
         begun = (self.path / RECIPE).exists()
@@ -42,6 +42,9 @@ class RunFolder:
             )
         if self.path.is_dir() and not begun and any(self.path.iterdir()):
             raise RunError("is not empty and holds no run", file=self.path, hint="choose a new folder for --out")
+
+    def create(self) -> None:
+        """Make the folder."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -14,9 +14,9 @@ import torch
 from clew import config
 from clew.cells import Recurrence
 from clew.config import Recipe
-from clew.data.series import split
 from clew.data.sources import Table, read_table
 from clew.errors import ConfigError, DataError, did_you_mean
+from clew.models.build import find_cell
 from clew.tasks import forecast, plot
 from clew.tasks.forecast import Forecaster, Plan
 from clew.tasks.run import RunFolder
@@ -66,23 +66,24 @@ def train(
     names = [sources] if isinstance(sources, str | Path) else list(sources)
     if not names:
         raise DataError("no source given", hint="name a file or sample:NAME")
+    folder.check_free(resume=resume)
+    find_cell(recipe.model.cell, cells)
+    device = pick_device(recipe.train.device)
     tables = [read_table(name) for name in names]
     recipe = _resolve_task(recipe, tables)
     if not recipe.data.target:
         _say(forecast.guess(tables[0]))
     columns, series = forecast.read(tables, recipe.data.target, recipe.data.inputs)
-    parts = [values[split(len(values), recipe.data.valid, recipe.data.test)[0]] for values in series]
-    plan = forecast.make_plan(recipe, columns, series)
+    plan, parts = forecast.make_plan(recipe, columns, series, [table.name for table in tables])
     recipe = _resolved(recipe, plan, names)
-    device = pick_device(recipe.train.device)
     threads_before = torch.get_num_threads()
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
     forecaster = forecast.build(recipe, plan, cells, parts)
     forecaster.model.to(device)
-    batches = forecast.windows(recipe, plan, forecaster, series)
+    batches = forecast.windows(recipe, plan, forecaster, parts)
     data = {"sha256": _digest(tables), "rows": sum(table.rows for table in tables)}
 
-    folder.create(resume=resume)
+    folder.create()
     if folder.begun():
         _same_run(folder, recipe, data)
     folder.save_scaler({**plan.to_json(), "data": data})
@@ -152,7 +153,7 @@ def evaluate(run: str | Path, sources: Sources, cells: Cells | None = None) -> d
     """
     forecaster = load(run, cells)
     names = [sources] if isinstance(sources, str | Path) else list(sources)
-    metrics, baseline, n = forecast.evaluate(forecaster, values_of(forecaster, names))
+    metrics, baseline, n = forecast.evaluate(forecaster, values_of(forecaster, names), [str(name) for name in names])
     return {"task": "forecast", "metrics": metrics, "baseline": baseline, "n": n}
 
 
