@@ -52,10 +52,15 @@ def _batched(
     name = cell._get_name()
     if x.dim() not in (1, 2):
         raise ValueError(f"{name}: Expected input to be 1D or 2D, got {x.dim()}D instead")
-    for i, leaf in enumerate(hx or ()):
+    for i, leaf in enumerate(() if hx is None else hx):
         if leaf.dim() not in (1, 2):
             which = f"hx[{i}]" if leaves == 2 else "hidden"
             raise ValueError(f"{name}: Expected {which} to be 1D or 2D, got {leaf.dim()}D instead")
+    if leaves == 2 and hx is not None:
+        if isinstance(hx, Tensor):  # (2, B, H) would unpack in silence
+            raise TypeError("lstm_cell(): argument 'hx' (position 2) must be tuple of Tensors, not Tensor")
+        if len(hx) != 2:
+            raise RuntimeError("lstm_cell expects two hidden states")
     batched = x.dim() == 2
     x_BI = x if batched else x.unsqueeze(0)
     if hx is None:
@@ -65,9 +70,9 @@ def _batched(
     if x_BI.shape[1] != cell.input_size:
         raise RuntimeError(f"input has inconsistent input_size: got {x_BI.shape[1]} expected {cell.input_size}")
     for i, leaf in enumerate(hx):
-        if leaf.shape[0] != x_BI.shape[0]:
+        if leaf.size(0) != x_BI.shape[0]:
             raise RuntimeError(f"Input batch size {x_BI.shape[0]} doesn't match hidden{i} batch size {leaf.shape[0]}")
-        if leaf.shape[1] != cell.hidden_size:
+        if leaf.size(1) != cell.hidden_size:
             raise RuntimeError(
                 f"hidden{i} has inconsistent hidden_size: got {leaf.shape[1]}, expected {cell.hidden_size}"
             )

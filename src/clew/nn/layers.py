@@ -53,7 +53,7 @@ class _Sequence:
     def output(self, y_BTD: Tensor) -> Tensor | PackedSequence:
         if self.packed is not None:
             return self.packed._replace(data=self._flat(y_BTD))
-        y = y_BTD if self.batch_first else y_BTD.transpose(0, 1)
+        y = y_BTD if self.batch_first else y_BTD.transpose(0, 1).contiguous()  # callers `view` it, as torch's allows
         return y if self.batched else y.squeeze(0 if self.batch_first else 1)
 
     def _flat(self, y_BTD: Tensor) -> Tensor:
@@ -70,6 +70,7 @@ class _Layers(torch.nn.RNNBase):
 
     def run(self, source: Tensor | PackedSequence, hx: State | None) -> tuple[Tensor | PackedSequence, State]:
         """Outputs as torch lays them out, and the final state, each leaf (L, B, D)."""
+        self._update_flat_weights()  # torch's checks read these; `functional_call` puts others in their place
         if isinstance(source, Tensor) and source.dim() not in (2, 3):
             noun = "" if self.leaves == 2 else " tensor" if isinstance(self, torch.nn.RNN) else ""
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {source.dim()}D{noun} instead")
@@ -88,13 +89,15 @@ class _Layers(torch.nn.RNNBase):
             hx = tuple(data.new_zeros(count, rows, width) for width in widths)
         else:
             if packed is not None:
-                hx = tuple(self.permute_hidden(leaf, packed.sorted_indices) for leaf in hx)
+                hx = tuple(_reordered(leaf, packed.sorted_indices) for leaf in hx)
             given: Any = hx if self.leaves == 2 else hx[0]
             self.check_forward_args(checked, given, batch_sizes)
         sequence = _Sequence(self, source)
+        if sequence.x_BTD.shape[1] == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         y_BTD, final = self._through(sequence, hx)
         if packed is not None:
-            final = tuple(self.permute_hidden(leaf, packed.unsorted_indices) for leaf in final)
+            final = tuple(_reordered(leaf, packed.unsorted_indices) for leaf in final)
         elif not sequence.batched:
             final = tuple(leaf.squeeze(1) for leaf in final)
         return sequence.output(y_BTD), final
@@ -139,6 +142,11 @@ class _Layers(torch.nn.RNNBase):
         """Nothing to do: our ops read the parameters where they are."""
 
 
+def _reordered(leaf_LBD: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows in the order of the packing, or back. (Torch's `permute_hidden` takes a tensor or a pair, by class.)"""
+    return leaf_LBD if rows is None else leaf_LBD.index_select(1, rows)
+
+
 class RNN(_Layers, torch.nn.RNN):
     """Elman network with torch's signature: `torch.nn.RNN`."""
 
@@ -171,5 +179,5 @@ class LSTM(_Layers, torch.nn.LSTM):
         return ops.lstm_scan
 
     def forward(self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None):
-        y, (h, c) = self.run(input, None if hx is None else tuple(hx))
+        y, (h, c) = self.run(input, None if hx is None else (hx[0], hx[1]))
         return y, (h, c)
