@@ -1,24 +1,20 @@
 """Who remembers over 100 steps? LSTM, GRU and tanh Elman on the adding problem, with the same budget for all.
 
-    python benchmarks/adding.py [--steps N] [--out FILE]
+    python benchmarks/adding.py [--steps N]
 
 Width 64, a linear readout of the last output, Adam with its rate falling linearly to 0, batch 32, gradients clipped at
-1. For each cell the learning rate
-with the best validation error (one tuning seed, the whole budget) is then run with three other seeds; what is
-reported is the error on test sequences that no run has seen. The state is never told how long the sequence is.
+1, one thread. For each cell the learning rate with the best validation error (one tuning seed, the whole budget) is
+then run with three other seeds; what is reported is the error on test sequences that no run has seen. The state is
+never told how long the sequence is.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import time
-from pathlib import Path
 
 import torch
+from result import commit, write
 from torch import nn
 
 from clew import cells
@@ -72,42 +68,25 @@ def measure(name: str, steps: int) -> dict:
     return {"test_mse": test, "lr": rate, "validation_mse": {str(r): e for r, e in tuned.items()}}
 
 
-def machine() -> str:
-    """The processor and how many cores are visible."""
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {os.cpu_count()} cores, 1 thread used"
-
-
-def commit() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--out", type=Path, default=Path("results/2/adding.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     begin, code = time.perf_counter(), commit()
     figure = {name: measure(name, options.steps) for name in CELLS}
     gated = [e for name in ("lstm", "gru") for e in figure[name]["test_mse"]]
-    result = {
-        "line": f"adding problem, {LENGTH} steps: test mean squared error after {options.steps} batches of {BATCH}"
+    write(
+        "2/adding",
+        f"adding problem, {LENGTH} steps: test mean squared error after {options.steps} batches of {BATCH}"
         " (always saying 1: 0.167)",
-        "commit": code,
-        "machine": machine(),
-        "torch": torch.__version__,
-        "seeds": list(SEEDS),
-        "figure": figure,
-        "bar": BAR,
-        "met": max(gated) < 0.01 and min(figure["elman"]["test_mse"]) > 0.05,
-        "seconds": round(time.perf_counter() - begin, 1),
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(options.out)
+        seeds=list(SEEDS),
+        figure=figure,
+        bar=BAR,
+        met=max(gated) < 0.01 and min(figure["elman"]["test_mse"]) > 0.05,
+        measured=code,
+        seconds=round(time.perf_counter() - begin, 1),
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -30,17 +31,20 @@ app.command("cells")(show.cells)
 app.command("doctor")(show.doctor)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("clew"))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+    ] = False,
 ) -> None:
     """Options of every verb."""
-    if version:
-        from clew import __version__
-
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

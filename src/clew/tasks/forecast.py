@@ -22,7 +22,7 @@ from torch import Tensor
 
 from clew.config import Recipe
 from clew.data.series import Scaler, find_season, is_trending, split
-from clew.data.sources import Table, guess_target, is_time_like, numeric, numeric_columns
+from clew.data.sources import Table, column_name, guess_target, is_time_like, numeric, numeric_columns
 from clew.data.windows import Windows
 from clew.errors import DataError, RunError
 from clew.forecast import BASELINES, direct, iterate, rolling_origin
@@ -31,6 +31,7 @@ from clew.models import Single, body, forecaster
 from clew.models.build import Table as Cells
 from clew.tree import State
 
+LONGEST = 1_000_000  # steps of a season, horizon or window: what a file may ask memory for
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
 
 
@@ -58,8 +59,12 @@ class Plan:
                 raise TypeError("a number is not of its kind")
             columns = [str(name) for name in saved["columns"]]
             plan = cls(columns, **parts, scaler=Scaler.from_json(saved))
-            if not (len(columns) == len(plan.scaler.mean) >= 1 and min(plan.season, plan.horizon, plan.lag) >= 0):
-                raise ValueError("its parts do not fit each other")
+            if not len(columns) == len(plan.scaler.mean) >= 1:
+                raise ValueError("as many means as columns")
+            if not (
+                0 <= plan.lag <= LONGEST and all(1 <= parts[n] <= LONGEST for n in ("season", "horizon", "window"))
+            ):
+                raise ValueError(f"steps between 1 and {LONGEST:,}")
             return plan
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
@@ -110,8 +115,8 @@ class Forecaster:
 def read(tables: list[Table], target: str, inputs: list[str]) -> tuple[list[str], list[np.ndarray]]:
     """The names of the columns, the target first, and each table's values (T, C)."""
     first = tables[0]
-    target = target or guess_target(first)
-    names = [target, *(name for name in inputs if name != target)]
+    wanted = [target or guess_target(first), *inputs]
+    names = list(dict.fromkeys(column_name(first, name) for name in wanted))
     return names, [np.stack([numeric(table, name) for name in names], 1) for table in tables]
 
 

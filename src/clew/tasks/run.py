@@ -63,7 +63,7 @@ class RunFolder:
                 raise RunError("is missing, so this is not a finished run", file=self.path / name, hint=hint)
 
     def recipe(self) -> Recipe:
-        return config.build(config.load_recipe(self.path / RECIPE), [])
+        return config.build(config.load_recipe(self.path / RECIPE), file=self.path / RECIPE)
 
     def save_recipe(self, recipe: Recipe) -> None:
         write_atomic(self.path / RECIPE, config.dump(recipe))

@@ -15,7 +15,7 @@ from clew import config
 from clew.cells import Recurrence
 from clew.config import Recipe
 from clew.data.sources import Table, read_table
-from clew.errors import ConfigError, DataError, did_you_mean
+from clew.errors import ConfigError, DataError, RunError, did_you_mean
 from clew.models.build import find_cell
 from clew.tasks import forecast, plot
 from clew.tasks.forecast import Forecaster, Plan
@@ -139,6 +139,14 @@ def load(run: str | Path, cells: Cells | None = None) -> Forecaster:
     folder = RunFolder(run)
     folder.check()
     recipe, plan = folder.recipe(), Plan.from_json(folder.scaler(), folder.path / "scaler.json")
+    said = {key: getattr(recipe.data, key) for key in ("season", "horizon")} | {"window": recipe.train.window}
+    for key, value in said.items():
+        if value != getattr(plan, key):
+            raise RunError(
+                f"says {key} = {value}, {folder.path / 'scaler.json'} says {getattr(plan, key)}",
+                file=folder.path / "recipe.toml",
+                hint="put the file back that the run was trained with",
+            )
     forecaster = forecast.build(recipe, plan, cells)
     folder.load_weights(forecaster.model)
     forecaster.model.eval()
@@ -181,7 +189,7 @@ def _start(
             known = ["task", "seed", *every["data"], *every["model"], *every["train"]]
             raise ConfigError(f"unknown setting '{key}'", hint=did_you_mean(key, known))
         (raw.setdefault(home, {}) if home else raw)[key] = value
-    return config.build(raw, list(overrides))
+    return config.build(raw, list(overrides), recipe if isinstance(recipe, str | Path) else None)
 
 
 def pick_device(name: str) -> torch.device:

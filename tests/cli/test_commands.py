@@ -1,0 +1,182 @@
+"""The verbs, used as in the README."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import clew
+from clew.config import build, load_recipe
+
+QUICK = ("--set", "steps=20", "--set", "validate_every=10", "--set", "width=6")
+
+
+def test_train_a_file_with_no_other_option(series_file: Path, tmp_path: Path, monkeypatch, run_clew) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run_clew("train", series_file, *QUICK)
+    assert said.code == 0
+    assert "target: 'heat', the last numeric column of" in said.err
+    assert "others that could be the target or an --input: load" in said.err
+    assert re.search(r"(beats|does not beat) the best naive forecast", said.out)
+    names = {path.name for path in (tmp_path / "runs" / "load").iterdir()}
+    files = {
+        "recipe.toml",
+        "model.safetensors",
+        "scaler.json",
+        "metrics.json",
+        "log.jsonl",
+        "checkpoints",
+        "forecast.svg",
+    }
+    assert names == files
+
+
+def test_json_is_one_line_and_what_the_run_keeps(series_file: Path, tmp_path: Path, run_clew) -> None:
+    out = tmp_path / "run"
+    said = run_clew("train", series_file, "--out", out, "--target", "load", "--cell", "gru", "--json", *QUICK)
+    assert said.out.count("\n") == 1
+    metrics = json.loads(said.out)
+    assert metrics == json.loads((out / "metrics.json").read_text())
+    wanted = {"task", "cell", "parameters", "metrics", "baseline", "seconds", "steps_per_second", "seed", "data"}
+    assert wanted <= set(metrics)
+    assert set(metrics["metrics"]) == {"mae", "rmse", "smape", "mase"}
+    assert set(metrics["baseline"]) == {"seasonal_naive", "last_value"}
+    assert set(metrics["data"]) == {"sha256", "rows"}
+    assert metrics["baseline"]["seasonal_naive"]["mase"] == pytest.approx(1.0, abs=0.5)
+
+
+def test_the_written_recipe_repeats_the_run(series_file: Path, tmp_path: Path, run_clew) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run_clew("train", series_file, "--out", first, "--seed", "3", *QUICK).code == 0
+    recipe = build(load_recipe(first / "recipe.toml"))
+    assert 0 not in (recipe.data.season, recipe.data.horizon, recipe.train.window, recipe.train.threads)
+    assert run_clew("train", "--recipe", first / "recipe.toml", "--out", second).code == 0
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+
+
+def test_evaluate_and_predict(trained: Path, series_file: Path, tmp_path: Path, run_clew) -> None:
+    result = json.loads(run_clew("evaluate", trained, series_file, series_file, "--json").out)
+    assert set(result) == {"task", "metrics", "baseline", "n"}
+    assert result["n"] == 2
+    printed = run_clew("predict", trained, series_file).out
+    assert run_clew("predict", trained, series_file, "--out", tmp_path / "f.csv").out == ""
+    assert (tmp_path / "f.csv").read_text() == printed
+    assert [line.split(",")[0] for line in printed.splitlines()] == ["step", "1", "2", "3", "4", "5"]
+    forecast = json.loads(run_clew("predict", trained, series_file, "--json").out)["forecast"]
+    np.testing.assert_allclose([float(line.split(",")[1]) for line in printed.splitlines()[1:]], forecast, rtol=1e-8)
+
+
+def test_evaluate_holds_out_the_last_steps(trained: Path, series_file: Path, tmp_path: Path, run_clew) -> None:
+    rows = series_file.read_text().splitlines()
+    head = tmp_path / "head.csv"
+    head.write_text("\n".join(rows[:-5]) + "\n")
+    forecast = json.loads(run_clew("predict", trained, head, "--json").out)["forecast"]
+    truth = [float(row.split(",")[1]) for row in rows[-5:]]
+    mae = json.loads(run_clew("evaluate", trained, series_file, "--json").out)["metrics"]["mae"]
+    assert mae == pytest.approx(np.abs(np.array(truth) - forecast).mean())
+
+
+def test_an_iterative_forecast_goes_as_far_as_asked_and_a_direct_one_says_no(
+    trained: Path, series_file, run_clew
+) -> None:
+    said = run_clew("predict", trained, series_file, "--horizon", "9")
+    if trained.name == "iterative":
+        assert len(said.out.splitlines()) == 10
+    else:
+        assert (said.code, said.err) == (2, "clew: the model forecasts 5 steps at once, not 9\n")
+
+
+def test_parquet_and_several_series(series_file: Path, tmp_path: Path, run_clew) -> None:
+    import polars as pl
+
+    pl.read_csv(series_file).write_parquet(tmp_path / "b.parquet")
+    said = run_clew(
+        "train",
+        series_file,
+        tmp_path / "b.parquet",
+        "--target",
+        "load",
+        "--input",
+        "3",
+        "--out",
+        tmp_path / "r",
+        "--json",
+        *QUICK,
+    )
+    assert json.loads(said.out)["data"]["rows"] == 240
+    assert clew.load(tmp_path / "r").plan.columns == ["load", "heat"]
+
+
+@pytest.mark.parametrize("anchor", ["season", "last", "none"])
+@pytest.mark.parametrize("mode", ["iterative", "direct"])
+def test_every_anchor_trains_loads_and_predicts(
+    series_file: Path, tmp_path: Path, run_clew, anchor: str, mode: str
+) -> None:
+    out = tmp_path / "run"
+    options = ("--mode", mode, "--set", f"anchor={anchor}", "--input", "load", "--set", "layers=2", "--set", "norm=rms")
+    assert run_clew("train", series_file, "--out", out, *options, *QUICK).code == 0
+    assert len(run_clew("predict", out, series_file).out.splitlines()) == clew.load(out).plan.horizon + 1
+
+
+def test_a_users_own_cell(series_file: Path, tmp_path: Path) -> None:
+    class Mine(clew.cells.Elman):
+        pass
+
+    settings = {"cell": "mine", "steps": 10, "width": 4, "progress": False}
+    clew.train(series_file, tmp_path / "run", cells={"mine": Mine}, **settings)
+    assert isinstance(clew.load(tmp_path / "run", cells={"mine": Mine}).model.body.inner.layers[0], Mine)
+    with pytest.raises(clew.ClewError, match="unknown cell 'mine'"):
+        clew.load(tmp_path / "run")
+
+
+def test_cells_and_doctor(run_clew) -> None:
+    rows = json.loads(run_clew("cells", "--json").out)["cells"]
+    assert [row["name"] for row in rows] == list(clew.cells.RECURRENCES)
+    assert all(row["cite"] and row["parameters"] and row["state"] for row in rows)
+    assert "lstm" in run_clew("cells").out
+    assert json.loads(run_clew("doctor", "--json").out)["holds"]
+    assert "all 7 laws hold" in run_clew("doctor").out
+
+
+def test_help_and_version(run_clew) -> None:
+    assert run_clew("--version").out.strip() == clew.__version__
+    for verb in ("train", "evaluate", "predict", "stream", "cells", "doctor"):
+        said = run_clew(verb, "--help")
+        assert said.code == 0
+        assert "Usage: clew" in said.out
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(series_file: Path, tmp_path: Path, run_clew) -> None:
+    """Ctrl-C in a real process: exit 130, a checkpoint, and the same weights as without it in the end."""
+    options = [
+        "--target",
+        "load",
+        "--set",
+        "steps=300",
+        "--set",
+        "validate_every=10",
+        "--set",
+        "patience=0",
+        "--set",
+        "width=6",
+    ]
+    command = [sys.executable, "-m", "clew", "train", str(series_file), "--out", str(tmp_path / "cut"), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    log, deadline = tmp_path / "cut" / "log.jsonl", time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130, talk
+    assert "go on with: clew train --out" in talk
+    assert run_clew("train", "--out", tmp_path / "cut", "--resume").code == 0
+    assert run_clew("train", series_file, "--out", tmp_path / "whole", *options).code == 0
+    cut, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("cut", "whole"))
+    assert cut == whole
