@@ -1,4 +1,4 @@
-"""CO2 and the monthly sunspot numbers: the last 5% by rolling origin, iterative and direct, against the naive forecasts.
+"""CO2 and the monthly sunspot numbers: the last 5% by rolling origin, both modes, against the naive forecasts.
 
 python benchmarks/forecast_classic.py [FOLDER]     FOLDER holds CO2.csv and sunspot.month.csv
 """

@@ -27,14 +27,14 @@ def model(ahead: int = 1, lag: int = 3, columns: int = 2, targets: int = 2, cell
 
 
 @pytest.mark.parametrize(
-    "lag, ahead, targets, levels", [(1, 1, 2, True), (3, 5, 1, False), (1, 4, 1, True), (10, 3, 2, True)]
+    ("lag", "ahead", "targets", "levels"), [(1, 1, 2, True), (3, 5, 1, False), (1, 4, 1, True), (10, 3, 2, True)]
 )
 def test_anchored_obeys_the_laws(lag: int, ahead: int, targets: int, levels: bool) -> None:
     broken = [str(law) for law in check(anchored(lag, ahead, targets, levels)) if not law.holds]
     assert not broken
 
 
-@pytest.mark.parametrize("lag, naive", [(1, last_value), (4, seasonal_naive)])
+@pytest.mark.parametrize(("lag", "naive"), [(1, last_value), (4, seasonal_naive)])
 @pytest.mark.parametrize("ahead", [1, 3, 9])
 def test_without_corrections_it_is_the_naive_forecast(lag: int, naive, ahead: int) -> None:
     m = model(ahead=ahead, lag=lag, targets=1)
@@ -74,7 +74,8 @@ def test_the_future_does_not_reach_a_forecast() -> None:
     other = series.clone()
     other[13:] += 100.0
     a, b = (rolling_origin(m, s, 9, 4, iterative=True) for s in (series, other))
-    assert torch.equal(a[: 13 - 9 + 1], b[: 13 - 9 + 1]) and not torch.equal(a[5:], b[5:])
+    assert torch.equal(a[: 13 - 9 + 1], b[: 13 - 9 + 1])
+    assert not torch.equal(a[5:], b[5:])
 
 
 def test_a_loss_counts_every_step_ahead_after_the_warm_up() -> None:
@@ -106,7 +107,8 @@ def test_unknown_cells_and_options_name_the_nearest() -> None:
 def test_residual_and_norm_are_built_where_they_fit() -> None:
     stack = body("lstm", 2, 4, 3, residual=True, norm="rms", dropout=0.1)
     names = [type(layer).__name__ for layer in stack.layers]
-    assert names == ["LSTM", "Pointwise", "Residual", "Residual"] and stack.output_size == 4
+    assert names == ["LSTM", "Pointwise", "Residual", "Residual"]
+    assert stack.output_size == 4
 
 
 def test_a_users_own_cell_is_built_by_name() -> None:
