@@ -56,7 +56,8 @@ def with_gradients(module, x, hx):
     hx = None if hx is None else like(module, *[leaf.clone().requires_grad_() for leaf in flat(hx)])
     torch.manual_seed(0)
     out = module(x, hx)
-    loss = sum((leaf * torch.linspace(-1, 1, leaf.numel(), dtype=leaf.dtype).view_as(leaf)).sum() for leaf in flat(out))
+    weights = [torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y) for y in flat(out)]
+    loss = torch.stack([(y * w).sum() for y, w in zip(flat(out), weights, strict=True)]).sum()
     return out, torch.autograd.grad(loss, [*flat(x), *flat(hx), *module.parameters()])
 
 

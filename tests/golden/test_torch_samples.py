@@ -41,10 +41,11 @@ def samples(name: str, dtype: torch.dtype, training: bool):
 
 def run(module, sample):
     args, kwargs = [fresh(a) for a in sample.args], {k: fresh(v) for k, v in sample.kwargs.items()}
-    torch.manual_seed(3)  # of dropout between layers
+    torch.manual_seed(3)  # should a sample ever have dropout
     out = leaves(module(*args, **kwargs))
     mixer = torch.Generator().manual_seed(1)
-    loss = sum((o * torch.randn(o.shape, generator=mixer, dtype=torch.float64).to(o.dtype)).sum() for o in out)
+    mixed = [o * torch.randn(o.shape, generator=mixer, dtype=torch.float64).to(o.dtype) for o in out]
+    loss = torch.stack([m.sum() for m in mixed]).sum()
     wanted = [*leaves(args), *leaves(list(kwargs.values())), *module.parameters()]
     grads = torch.autograd.grad(loss, wanted, allow_unused=True)
     return out, [torch.zeros_like(w) if g is None else g for g, w in zip(grads, wanted, strict=True)]
@@ -66,16 +67,16 @@ def test_outputs_and_gradients_are_torchs(name: str, dtype: torch.dtype, trainin
             torch.testing.assert_close(a, b, rtol=rtol, atol=rtol)
 
 
-def errors(name: str):
+def errors(name: str, dtype: torch.dtype = torch.float64):
     info = INFOS[name]
-    return info.module_error_inputs_func(info, device="cpu", dtype=torch.float64, requires_grad=False, training=True)
+    assert info.module_error_inputs_func is not None
+    return info.module_error_inputs_func(info, device="cpu", dtype=dtype, requires_grad=False, training=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", [n for n in NAMES if INFOS[n].module_error_inputs_func is not None])
 def test_errors_are_torchs(name: str, dtype: torch.dtype) -> None:
-    info = INFOS[name]
-    for error in info.module_error_inputs_func(info, device="cpu", dtype=dtype, requires_grad=False, training=True):
+    for error in errors(name, dtype):
         sample = error.module_error_input
         args, kwargs = sample.constructor_input.args, sample.constructor_input.kwargs
         if error.error_on.name == "CONSTRUCTION_ERROR":
