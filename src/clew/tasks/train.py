@@ -19,7 +19,7 @@ from clew.errors import ConfigError, DataError, RunError, did_you_mean
 from clew.models.build import find_cell
 from clew.tasks import forecast, plot
 from clew.tasks.forecast import Forecaster, Plan
-from clew.tasks.run import RunFolder
+from clew.tasks.run import SCALER, RunFolder
 from clew.training import Settings, fit
 
 TASKS = {"forecast": forecast}
@@ -84,10 +84,10 @@ def train(
     data = {"sha256": _digest(tables), "rows": sum(table.rows for table in tables)}
 
     folder.create()
-    if folder.begun():
+    if folder.begun() and (folder.path / SCALER).exists():
         _same_run(folder, recipe, data)
-    folder.save_scaler({**plan.to_json(), "data": data})
     folder.save_recipe(recipe)
+    folder.save_scaler({**plan.to_json(), "data": data})
 
     def validate() -> dict[str, float]:
         metrics, _, _ = forecast.score(forecaster, recipe, series, "valid")
@@ -138,12 +138,12 @@ def load(run: str | Path, cells: Cells | None = None) -> Forecaster:
     """
     folder = RunFolder(run)
     folder.check()
-    recipe, plan = folder.recipe(), Plan.from_json(folder.scaler(), folder.path / "scaler.json")
+    recipe, plan = folder.recipe(), Plan.from_json(folder.scaler(), folder.path / SCALER)
     said = {key: getattr(recipe.data, key) for key in ("season", "horizon")} | {"window": recipe.train.window}
     for key, value in said.items():
         if value != getattr(plan, key):
             raise RunError(
-                f"says {key} = {value}, {folder.path / 'scaler.json'} says {getattr(plan, key)}",
+                f"says {key} = {value}, {folder.path / SCALER} says {getattr(plan, key)}",
                 file=folder.path / "recipe.toml",
                 hint="put the file back that the run was trained with",
             )
