@@ -19,7 +19,7 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 def shared(path: str, column: str) -> np.ndarray:
     if not (SHARED / path).exists():
-        pytest.skip(f"shared/data/{path} is not here")
+        pytest.skip(f"the data set {path} is not here")
     return numeric(read_table(SHARED / path), column)
 
 
