@@ -9,6 +9,7 @@ replace `forward`. Inside, everything is batch-first and one layer and direction
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,14 +62,13 @@ class _Sequence:
 
 
 class _Layers(torch.nn.RNNBase):
-    """The forward of all three. A subclass names its scan."""
+    """The forward of all three. `run` is given the scan."""
 
     leaves = 1
 
-    def scan(self) -> Scan:
-        raise NotImplementedError
-
-    def run(self, source: Tensor | PackedSequence, hx: State | None) -> tuple[Tensor | PackedSequence, State]:
+    def run(
+        self, scan: Scan, source: Tensor | PackedSequence, hx: State | None
+    ) -> tuple[Tensor | PackedSequence, State]:
         """Outputs as torch lays them out, and the final state, each leaf (L, B, D)."""
         self._update_flat_weights()  # torch's checks read these; `functional_call` puts others in their place
         if isinstance(source, Tensor) and source.dim() not in (2, 3):
@@ -95,21 +95,21 @@ class _Layers(torch.nn.RNNBase):
         sequence = _Sequence(self, source)
         if sequence.x_BTD.shape[1] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        y_BTD, final = self._through(sequence, hx)
+        y_BTD, final = self._through(scan, sequence, hx)
         if packed is not None:
             final = tuple(_reordered(leaf, packed.unsorted_indices) for leaf in final)
         elif not sequence.batched:
             final = tuple(leaf.squeeze(1) for leaf in final)
         return sequence.output(y_BTD), final
 
-    def _through(self, sequence: _Sequence, hx: State) -> tuple[Tensor, State]:
+    def _through(self, scan: Scan, sequence: _Sequence, hx: State) -> tuple[Tensor, State]:
         """All layers and directions."""
         x_BTD, directions, finals = sequence.x_BTD, 2 if self.bidirectional else 1, []
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(directions):
                 before = (*(leaf[layer * directions + direction] for leaf in hx), ())
-                y_BTD, after = self._one(x_BTD, before, layer, direction, sequence.lengths)
+                y_BTD, after = self._one(scan, x_BTD, before, layer, direction, sequence.lengths)
                 outputs.append(y_BTD)
                 finals.append(after[: self.leaves])
             x_BTD = torch.cat(outputs, -1) if directions == 2 else outputs[0]
@@ -117,16 +117,18 @@ class _Layers(torch.nn.RNNBase):
                 x_BTD = sequence.dropout(x_BTD, self.dropout)
         return x_BTD, tuple(torch.stack(leaves) for leaves in zip(*finals, strict=True))
 
-    def _one(self, x_BTD: Tensor, state: Any, layer: int, direction: int, lengths: Tensor | None) -> tuple[Tensor, Any]:
+    def _one(
+        self, scan: Scan, x_BTD: Tensor, state: Any, layer: int, direction: int, lengths: Tensor | None
+    ) -> tuple[Tensor, Any]:
         """One layer in one direction; backwards is forwards over the rows turned round."""
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         parameters: list[Any] = [getattr(self, name + suffix, None) for name in names]
         weights = ops.Weights(*parameters)
         if not direction:
-            return self.scan()(x_BTD, state, weights, initial=state, lengths=lengths)
+            return scan(x_BTD, state, weights, initial=state, lengths=lengths)
         turned_BT = ref.turn(x_BTD, lengths)
-        y_BTD, after = self.scan()(ref.pick_steps(x_BTD, turned_BT), state, weights, initial=state, lengths=lengths)
+        y_BTD, after = scan(ref.pick_steps(x_BTD, turned_BT), state, weights, initial=state, lengths=lengths)
         return ref.pick_steps(y_BTD, turned_BT), after
 
     def _batched_state(self, batched: bool, hx: State) -> State:
@@ -150,23 +152,20 @@ def _reordered(leaf_LBD: Tensor, rows: Tensor | None) -> Tensor:
 class RNN(_Layers, torch.nn.RNN):
     """Elman network with torch's signature: `torch.nn.RNN`."""
 
-    def scan(self) -> Scan:
-        kind = "tanh" if self.mode == "RNN_TANH" else "relu"
-        return lambda x, state, weights, **options: ops.elman_scan(x, state, weights, kind, **options)
-
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None):
-        y, (h,) = self.run(input, None if hx is None else (hx,))
+        y, (h,) = self.run(
+            partial(ops.elman_scan, nonlinearity=self.mode.removeprefix("RNN_").lower()),
+            input,
+            None if hx is None else (hx,),
+        )
         return y, h
 
 
 class GRU(_Layers, torch.nn.GRU):
     """Gated recurrent unit with torch's signature: `torch.nn.GRU`."""
 
-    def scan(self) -> Scan:
-        return ops.gru_scan
-
     def forward(self, input: Tensor | PackedSequence, hx: Tensor | None = None):
-        y, (h,) = self.run(input, None if hx is None else (hx,))
+        y, (h,) = self.run(ops.gru_scan, input, None if hx is None else (hx,))
         return y, h
 
 
@@ -175,9 +174,6 @@ class LSTM(_Layers, torch.nn.LSTM):
 
     leaves = 2
 
-    def scan(self) -> Scan:
-        return ops.lstm_scan
-
     def forward(self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None):
-        y, (h, c) = self.run(input, None if hx is None else (hx[0], hx[1]))
+        y, (h, c) = self.run(ops.lstm_scan, input, None if hx is None else (hx[0], hx[1]))
         return y, (h, c)
