@@ -12,7 +12,9 @@ from clew import cells
 from clew.cells import (
     GRU,
     LSTM,
+    POOLS,
     Bidirectional,
+    BothEnds,
     Elman,
     Encoder,
     LinearRecurrence,
@@ -85,7 +87,12 @@ def _deep() -> Recurrence:
     return Stack(LSTM(INPUT, H, initial="learned"), inner, Residual(inner.layers[0].layer), MinGRU(H, 2), dropout=0.5)
 
 
+def _pool(name: str) -> Build:
+    return lambda: Stack(GRU(INPUT, H), POOLS[name](H))
+
+
 COMPOSED: dict[str, Build] = {
+    **{f"{name} pool": _pool(name) for name in POOLS},
     "user's linear": lambda: MinGRU(INPUT, H),
     "stack": lambda: Stack(LSTM(INPUT, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),
     "stack of one": lambda: Stack(GRU(INPUT, H)),
@@ -106,6 +113,8 @@ COMPOSED: dict[str, Build] = {
     "future masked half": lambda: Bidirectional(GRU(INPUT, H), GRU(INPUT, H), "mean", mask_future=0.5),
     "future masked": lambda: Bidirectional(GRU(INPUT, H), GRU(INPUT, H), "sum", mask_future=1.0),
     "stack with encoder": lambda: Stack(LSTM(INPUT, H), Bidirectional(GRU(H, 2), Elman(H, 2)), GRU(H, 2), dropout=0.3),
+    "both ends": lambda: Stack(Bidirectional(GRU(INPUT, 2), Elman(INPUT, 3)), BothEnds(2, 3)),
+    "pooled encoder": lambda: Stack(Bidirectional(GRU(INPUT, 2), GRU(INPUT, 2)), POOLS["attention"](4)),
     "residual of encoder": lambda: Residual(Bidirectional(GRU(INPUT, 2), GRU(INPUT, 1)), "layer"),
 }
 

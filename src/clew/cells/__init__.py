@@ -6,6 +6,7 @@ from clew.cells.compose import Pointwise, Residual, Stack
 from clew.cells.elman import Elman, ElmanState
 from clew.cells.gru import GRU, GRUState
 from clew.cells.lstm import LSTM, LSTMState
+from clew.cells.pool import POOLS, AttentionPool, BothEnds, MaxPool, MeanPool, Pool, SumPool
 
 RECURRENCES: dict[str, type[Recurrence]] = {
     "elman": Elman,
@@ -16,17 +17,24 @@ RECURRENCES: dict[str, type[Recurrence]] = {
 __all__ = [
     "GRU",
     "LSTM",
+    "POOLS",
     "RECURRENCES",
+    "AttentionPool",
     "Bidirectional",
+    "BothEnds",
     "Elman",
     "ElmanState",
     "Encoder",
     "GRUState",
     "LSTMState",
     "LinearRecurrence",
+    "MaxPool",
+    "MeanPool",
     "Pointwise",
+    "Pool",
     "Recurrence",
     "Residual",
     "Stack",
+    "SumPool",
     "fold",
 ]

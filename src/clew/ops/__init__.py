@@ -20,8 +20,9 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from clew import tree
 from clew.ops import definition as ref
-from clew.ops import torch_own
+from clew.ops import ragged, torch_own
 from clew.ops.definition import Norm, Weights, Zoneout
 from clew.tree import State
 
@@ -52,9 +53,13 @@ def elman_scan(
     zoneout: Zoneout = Zoneout(),
 ) -> tuple[Tensor, State]:
     """State (h (B, H), mask); outputs (B, T, H)."""
-    if _torch_takes(x_BTI, state, w, lengths, reset, zoneout):
-        y_BTH, h_BH = torch_own.elman(x_BTI, state[0], w, nonlinearity)
-        return y_BTH, (h_BH, state[1])
+    if _torch_takes(x_BTI, state, w, zoneout):
+
+        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
+            y, h = torch_own.elman(x, s[0], w, nonlinearity)
+            return y, (h if n is None else ragged.last_real(y, s[0], n), s[1])
+
+        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
 
     def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
         h = ref.elman_step(gx, s[0], seen(s[0], s[1]), w, nonlinearity, zoneout)
@@ -74,9 +79,13 @@ def gru_scan(
     zoneout: Zoneout = Zoneout(),
 ) -> tuple[Tensor, State]:
     """State (h (B, H), mask); outputs (B, T, H)."""
-    if _torch_takes(x_BTI, state, w, lengths, reset, zoneout):
-        y_BTH, h_BH = torch_own.gru(x_BTI, state[0], w)
-        return y_BTH, (h_BH, state[1])
+    if _torch_takes(x_BTI, state, w, zoneout):
+
+        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
+            y, h = torch_own.gru(x, s[0], w)
+            return y, (h if n is None else ragged.last_real(y, s[0], n), s[1])
+
+        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
 
     def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
         h = ref.gru_step(gx, s[0], seen(s[0], s[1]), w, zoneout)
@@ -96,9 +105,16 @@ def lstm_scan(
     zoneout: Zoneout = Zoneout(),
 ) -> tuple[Tensor, State]:
     """State (h (B, P), c (B, H), mask); outputs (B, T, P)."""
-    if _torch_takes(x_BTI, state, w, lengths, reset, zoneout):
-        y_BTP, h_BP, c_BH = torch_own.lstm(x_BTI, state[0], state[1], w)
-        return y_BTP, (h_BP, c_BH, state[2])
+    if _torch_takes(x_BTI, state, w, zoneout):
+
+        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
+            held = (x, w) if n is None else ragged.hold_cell(x, w, n)
+            y, h, c = torch_own.lstm(held[0], s[0], s[1], held[1])
+            if n is None:
+                return y, (h, c, s[2])
+            return y, (ragged.last_real(y, s[0], n), tree.where(n > 0, c, s[1]), s[2])
+
+        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
 
     def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
         h, c = ref.lstm_step(gx, s[0], s[1], seen(s[0], s[2]), w, zoneout)
@@ -140,7 +156,7 @@ def _scan(step, x_BTI: Tensor, state: State, w: Weights, initial: State, lengths
     return ref.scan(step, gates_BTG, state, initial, lengths, reset, output_size=state[0].shape[-1])
 
 
-def _torch_takes(x_BTI: Tensor, state: State, w: Weights, lengths, reset, zoneout: Zoneout) -> bool:
-    """Torch's own kernels know no padding, resets, masks, norms, zoneout, or steps without time."""
-    plain = lengths is None and reset is None and w.norm is None and zoneout.h == zoneout.c == 0.0
+def _torch_takes(x_BTI: Tensor, state: State, w: Weights, zoneout: Zoneout) -> bool:
+    """Torch's own kernels know no masks, norms, zoneout, or steps without time."""
+    plain = w.norm is None and zoneout.h == zoneout.c == 0.0
     return plain and not _only_reference.get() and not isinstance(state[-1], Tensor) and x_BTI.shape[:2].numel() > 0

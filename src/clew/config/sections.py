@@ -1,0 +1,184 @@
+"""The keys of a recipe, their defaults and their bounds. The docstring under a key says what it means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and annotation is not bool and annotation in (int, float, int | str, float | str):
+            raise ValueError("input should be a number")  # Python would take true for 1
+        return value
+
+
+class Data(Section):
+    train: str = ""
+    """The sources, parted by commas."""
+    valid: float | str = 0.1
+    """What early stopping looks at: a fraction of the sources, another source, or the rows with COLUMN=VALUE."""
+    test: float | str = 0.1
+    """What is looked at once, at the end: a fraction (of a series: its last part), a source, or COLUMN=VALUE."""
+    header: Literal["auto", "yes", "no"] = "auto"
+    """Whether the first row of a table names its columns."""
+    target: str = ""
+    """The column to predict, by name or number; empty = guessed and said."""
+    inputs: list[str] = []
+    """The columns that the model may see; empty = guessed (a forecast sees its target in any case)."""
+    group: str = ""
+    """A column whose value names the sequence that a row is a step of, where one row is one step."""
+    channels: Count = 0
+    """Numbers a step, where one row holds a whole sequence step by step; 0 = the row is a single step."""
+    source_unit: Literal["auto", "byte", "character", "word", "word+character", "piece", "bpe"] = "auto"
+    """What a text is cut into; auto = by the task. A piece is a word with the space before it."""
+    lowercase: bool = False
+    """Whether words are looked up in lower case."""
+    min_count: AtLeastOne = 1
+    """How often a unit must occur in the training part to be known."""
+    vocabulary: Count = 0
+    """The most units that are known; 0 = no bound, or 4,096 for bpe."""
+    season: Count = 0
+    """Steps in a season; 0 = found from the data."""
+    horizon: Count = 0
+    """Steps to forecast; 0 = one season, at most 24, or 12 where there is none."""
+    anchor: Literal["auto", "season", "last", "none"] = "auto"
+    """The naive forecast that the model corrects; auto = the one that is nearer in the training part."""
+
+    @field_validator("target", "group", mode="before")
+    @classmethod
+    def _column(cls, value: Any) -> Any:
+        return str(value) if type(value) is int else value  # a column may be counted
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        value = [value] if isinstance(value, str | int) else value
+        return (
+            [str(name) if type(name) is int else name for name in value] if isinstance(value, list | tuple) else value
+        )
+
+    @field_validator("valid", "test")
+    @classmethod
+    def _part(cls, value: float | str) -> float | str:
+        if isinstance(value, str) and not value:
+            raise ValueError("give a fraction, a source or COLUMN=VALUE")
+        if isinstance(value, float) and not 0.0 < value < 0.5:
+            raise ValueError("a fraction should be greater than 0 and less than 0.5")
+        return value
+
+    @model_validator(mode="after")
+    def _some_left(self) -> Data:
+        if sum(part for part in (self.valid, self.test) if isinstance(part, float)) >= 0.9:
+            raise ValueError("valid and test together must leave more than a tenth to train on")
+        return self
+
+
+class Model(Section):
+    cell: str = "lstm"
+    """A name of `clew cells`."""
+    width: AtLeastOne = 32
+    """Units of each layer."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Layers, one above the other."""
+    bidirectional: bool = False
+    """Whether each layer reads the future too; such a model cannot stream."""
+    dropout: Fraction = 0.0
+    """Probability of dropping an output between two layers."""
+    residual: bool = False
+    """Whether a layer adds to what it reads."""
+    norm: Literal["none", "layer", "rms"] = "none"
+    """Normalisation around each layer."""
+    embedding: Count = 0
+    """Numbers that stand for a unit of text; 0 = as wide as a layer, at most 128."""
+    letters: AtLeastOne = 32
+    """Units of the recurrence, in each direction, that reads the letters of a word (word+character)."""
+    word_dropout: Fraction = 0.0
+    """Probability that a unit of text is taken for the unknown one in training."""
+    pooling: Literal["last", "mean", "max", "sum", "attention"] = "mean"
+    """How a sequence becomes one vector, for a task with one answer a sequence."""
+    mode: Literal["iterative", "direct"] = "iterative"
+    """Forecast one step and feed it back, or all steps at once from the last state."""
+    cell_options: dict[str, bool | int | float | str] = {}
+    """The cell's own options, by name."""
+
+
+class Train(Section):
+    epochs: Count = 0
+    """Passes over the training part."""
+    steps: Count = 0
+    """Updates, in place of epochs; 0 for both = the task's default."""
+    batch: AtLeastOne = 32
+    """Sequences or windows in a batch; with a truncated gradient, lanes that carry their state."""
+    accumulate: AtLeastOne = 1
+    """Batches whose gradients make one update: the numbers of one large batch, in the memory of a small one."""
+    lr: Positive = 5e-3
+    """The highest learning rate."""
+    warmup: Fraction = 0.05
+    """The fraction of the steps over which the rate rises; then it falls as a cosine to 0."""
+    clip: Annotated[float, Field(ge=0.0)] = 1.0
+    """The largest norm of the gradients; 0 = no clipping."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """AdamW's weight decay, on matrices only."""
+    average: Fraction = 0.0
+    """Decay of a running average of the weights, which is what is validated and kept; 0 = the weights themselves."""
+    patience: Count = 10
+    """Stop after so many validations without a new best; 0 = never."""
+    window: Count | Literal["auto"] = 0
+    """Steps that a gradient reaches back (k2), the state carried on beyond them; 0 = whole sequences, auto = the
+    task's choice. For a forecast: steps of a training window, 0 = three seasons, at least 48 and at most 192."""
+    stride: Count = 0
+    """Steps between two updates with a truncated gradient (k1); 0 = as many as the window has."""
+    supervise: AtLeastOne | Literal["auto", "last"] = "auto"
+    """The steps that have a loss: every n-th and the last, or the last alone; auto = the task's own."""
+    label_smoothing: Fraction = 0.0
+    """The part of the target's probability that is spread over all classes."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Whether rare classes count for more in the loss."""
+    validate_every: Count = 0
+    """Steps between validations; 0 = the task's default."""
+    checkpoint_every: Count = 0
+    """Steps between checkpoints; 0 = at each validation."""
+    threads: Count = 0
+    """CPU threads; 0 = one for layers under 128 units, which more only slow down, else as torch has it."""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if self.epochs and self.steps:
+            raise ValueError("give epochs or steps, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _stride_of_a_window(self) -> Train:
+        if self.stride and not self.window:
+            raise ValueError("a stride needs a window: train.window = the steps that a gradient reaches back")
+        return self
+
+
+class Recipe(Section):
+    task: str = ""
+    """What to learn; empty = guessed from the file."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Everything random follows from it."""
+    data: Data = Data()
+    """What is read, and how it is parted."""
+    model: Model = Model()
+    """What is trained."""
+    train: Train = Train()
+    """How it is trained."""
+
+
+SECTIONS: dict[str, type[Section]] = {"data": Data, "model": Model, "train": Train}
