@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from clew import load
-from clew.data.sources import numeric, read_table
+from clew.data.sources import read_table
+from clew.data.table import numeric
 
 RUN = Path("runs/demo")
 

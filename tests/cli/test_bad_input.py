@@ -105,7 +105,7 @@ def test_a_run_is_not_overwritten(trained: Path, series_file: Path, tmp_path: Pa
     checked(run_clew("train", series_file, "--out", series_file), "is a file", "hint:")
 
 
-@pytest.mark.parametrize("file", ["recipe.toml", "model.safetensors", "scaler.json"])
+@pytest.mark.parametrize("file", ["recipe.toml", "model.safetensors", "plan.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "empty", "noise"])
 def test_a_damaged_run(trained: Path, series_file: Path, tmp_path: Path, run_clew, file: str, damage: str) -> None:
     run = tmp_path / "run"
@@ -126,8 +126,8 @@ def test_a_scaler_that_says_something_else(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    saved = json.loads((run / "scaler.json").read_text())
-    (run / "scaler.json").write_text(json.dumps({**saved, key: value}))
+    saved = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps({**saved, key: value}))
     checked(run_clew("evaluate", run, series_file), str(run))
 
 

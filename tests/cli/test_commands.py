@@ -29,7 +29,7 @@ def test_train_a_file_with_no_other_option(series_file: Path, tmp_path: Path, mo
     files = {
         "recipe.toml",
         "model.safetensors",
-        "scaler.json",
+        "plan.json",
         "metrics.json",
         "log.jsonl",
         "checkpoints",

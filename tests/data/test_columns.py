@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from clew.data.sources import guess_target, is_time_like, numeric, numeric_columns, read_table
+from clew.data.sources import read_table
+from clew.data.table import guess_target, is_time_like, numeric, numeric_columns
 from clew.errors import DataError
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clew.data.series import Scaler, find_season, is_trending, split
-from clew.data.sources import numeric, read_table
+from clew.data.sources import read_table
+from clew.data.table import numeric
 from clew.errors import DataError, RunError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from clew.data.delimited import parse
+from clew.data.formats.delimited import parse
 from clew.data.sources import read_table, samples
 from clew.errors import DataError
 

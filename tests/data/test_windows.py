@@ -17,6 +17,11 @@ def rising(*lengths: int) -> list[np.ndarray]:
     return [(1000 * i + np.arange(n, dtype=np.float32))[:, None] for i, n in enumerate(lengths)]
 
 
+def wholes(batches) -> list[torch.Tensor]:
+    """The windows with what follows them, (B, W + K, C)."""
+    return [torch.cat([batch.x, batch.target[:, -1]], 1) for batch in batches]
+
+
 @settings(deadline=None)  # others may keep the machine busy
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 9))
 def test_every_window_once(lengths, window, ahead, batch):
@@ -24,7 +29,7 @@ def test_every_window_once(lengths, window, ahead, batch):
     if max(lengths) < size:
         lengths = [*lengths, size]
     windows = Windows(rising(*lengths), window, ahead, batch)
-    batches = list(windows.epoch(0, 0))
+    batches = wholes(windows.epoch(0, 0))
     assert len(batches) == len(windows)
     assert all(len(b) == batch for b in batches[:-1])
     seen = torch.cat(batches)[..., 0]
@@ -37,17 +42,17 @@ def test_every_window_once(lengths, window, ahead, batch):
 def test_the_order_follows_from_seed_and_epoch_alone():
     windows = Windows(rising(90, 50), 10, 2, 8)
     torch.manual_seed(1)
-    one = torch.cat(list(windows.epoch(3, 5)))
+    one = torch.cat(wholes(windows.epoch(3, 5)))
     torch.manual_seed(2)
-    assert torch.equal(one, torch.cat(list(Windows(rising(90, 50), 10, 2, 8).epoch(3, 5))))
-    assert not torch.equal(one, torch.cat(list(windows.epoch(3, 6))))
-    assert not torch.equal(one, torch.cat(list(windows.epoch(4, 5))))
+    assert torch.equal(one, torch.cat(wholes(Windows(rising(90, 50), 10, 2, 8).epoch(3, 5))))
+    assert not torch.equal(one, torch.cat(wholes(windows.epoch(3, 6))))
+    assert not torch.equal(one, torch.cat(wholes(windows.epoch(4, 5))))
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 14, 15])
 def test_a_resumed_epoch_sees_the_same_batches(start):
     windows = Windows(rising(90, 50), 10, 2, 8)
-    whole, rest = list(windows.epoch(3, 5)), list(windows.epoch(3, 5, start=start))
+    whole, rest = wholes(windows.epoch(3, 5)), wholes(windows.epoch(3, 5, start=start))
     assert len(rest) == len(whole) - start
     assert all(torch.equal(a, b) for a, b in zip(whole[start:], rest, strict=True))
 
@@ -55,7 +60,7 @@ def test_a_resumed_epoch_sees_the_same_batches(start):
 def test_a_long_series_is_sampled_without_repeats():
     windows = Windows(rising(900), 4, 1, 2)
     assert len(windows) == MOST_BATCHES
-    first, second = (torch.cat(list(windows.epoch(0, e)))[:, 0, 0] for e in (0, 1))
+    first, second = (torch.cat(wholes(windows.epoch(0, e)))[:, 0, 0] for e in (0, 1))
     assert len(first.unique()) == len(first) == 2 * MOST_BATCHES
     assert set(first.tolist()) != set(second.tolist())
 
@@ -63,8 +68,8 @@ def test_a_long_series_is_sampled_without_repeats():
 def test_batches_are_copies():
     series = rising(20)
     batch = next(Windows(series, 4, 1, 8).epoch(0, 0))
-    assert batch.dtype == torch.float32
-    batch.fill_(-1)
+    assert batch.x.dtype == batch.target.dtype == torch.float32
+    batch.x.fill_(-1)
     assert series[0].min() == 0
 
 

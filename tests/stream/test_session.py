@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import clew
-from clew.data.sources import numeric, read_table
+from clew.data.sources import read_table
+from clew.data.table import numeric
 from clew.errors import DataError, NotCausalError
 from clew.stream import Session
 
@@ -23,17 +24,17 @@ def test_every_step_streams_the_forecast_of_the_whole_pass(trained: Path, values
     model = clew.load(trained)
     session = Session(model)
     for t, row in enumerate(values[:40], 1):
-        np.testing.assert_allclose(session.push(row.tolist()), model.predict(values[:t], 5), rtol=1e-5)
+        np.testing.assert_allclose(session.push(row.tolist())["forecast"], model.predict(values[:t], 5), rtol=1e-5)
     assert session.steps == 40
 
 
 def test_names_lists_and_resets(trained: Path, values: np.ndarray) -> None:
     by_list, by_name = Session(clew.load(trained)), Session(clew.load(trained))
     for load, heat in values[:9]:
-        last = by_list.push([load, heat])
-        np.testing.assert_array_equal(last, by_name.push({"heat": heat, "load": load, "more": 1.0}))
+        last = by_list.push([load, heat])["forecast"]
+        np.testing.assert_array_equal(last, by_name.push({"heat": heat, "load": load, "more": 1.0})["forecast"])
     by_name.reset()
-    again = [by_name.push(row.tolist()) for row in values[:9]]
+    again = [by_name.push(row.tolist())["forecast"] for row in values[:9]]
     np.testing.assert_array_equal(again[-1], last)
 
 
@@ -52,10 +53,10 @@ def test_names_lists_and_resets(trained: Path, values: np.ndarray) -> None:
 def test_a_wrong_step_leaves_the_stream_as_it_was(trained: Path, values: np.ndarray, wrong, said: str) -> None:
     clean, tried = Session(clew.load(trained)), Session(clew.load(trained))
     for row in values[:5]:
-        expected = clean.push(row.tolist())
+        expected = clean.push(row.tolist())["forecast"]
         with pytest.raises(DataError, match=said):
             tried.push(wrong)
-        np.testing.assert_array_equal(tried.push(row.tolist()), expected)
+        np.testing.assert_array_equal(tried.push(row.tolist())["forecast"], expected)
 
 
 def test_the_state_does_not_grow(trained: Path, values: np.ndarray) -> None:

@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(predict.evaluate)
 app.command("predict")(predict.predict)
+app.command("generate")(predict.generate)
 app.command("stream")(streaming.stream)
 app.command("cells")(show.cells)
 app.command("doctor")(show.doctor)

@@ -1,18 +1,22 @@
-"""`clew evaluate` and `clew predict`: a run folder and sources to figures and forecasts."""
+"""`clew evaluate`, `clew predict` and `clew generate`: a run folder and sources to figures and answers."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clew.cli.show import print_json, say
-from clew.cli.train import print_table
+from clew.cli.show import print_json, print_table, say
 from clew.errors import ConfigError
 from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
-from clew.tasks.train import values_of
+from clew.tasks.generate import Writer
+from clew.tasks.train import read_for
 from clew.training.files import write_atomic
 
 Run = Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")]
@@ -24,13 +28,16 @@ def evaluate(
     sources: Annotated[list[str], typer.Argument(help="Files, or sample:NAME.", metavar="SOURCE...")],
     as_json: Json = False,
 ) -> None:
-    """Forecast the last steps of each source from all before them, beside the naive forecasts."""
+    """Score a run on sources that hold the answers, beside the naive baselines.
+
+    A forecast is of the last steps of each source, from all before them.
+    """
     result = run_evaluation(run, sources)
     if as_json:
         print_json(result)
         return
     print_table({"model": result["metrics"], **result["baseline"]})
-    say(f"{result['task']}: {result['n']} series")
+    say(f"{result['task']}: {result['n']:,} scored")
 
 
 def predict(
@@ -40,21 +47,60 @@ def predict(
     horizon: Annotated[int, typer.Option(help="Steps to forecast; default: those of the run.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Forecast what follows the end of a source."""
-    forecaster = load(run)
-    (values_TC,) = values_of(forecaster, [source])
-    horizon = horizon or forecaster.plan.horizon
-    if horizon < 1:
+    """Answer each record of a source, with probabilities; or forecast what follows its end."""
+    if horizon < 0:
         raise ConfigError(f"--horizon must be at least 1, got {horizon}")
-    forecast = forecaster.predict(values_TC, horizon).tolist()
-    target = forecaster.plan.columns[0]
+    trained = load(run)
+    said = trained.predictions(read_for(run, source), horizon)
     if as_json:
-        print_json({"task": "forecast", "target": target, "forecast": forecast})
+        if said.columns[0] == "step":
+            print_json({"task": "forecast", **said.about, "forecast": [row[1] for row in said.rows]})
+        else:
+            print_json({"columns": said.columns, "rows": said.rows})
         return
-    rows = [f"{step},{value:.10g}" for step, value in enumerate(forecast, 1)]
-    text = "\n".join([f"step,{target if ',' not in target else chr(34) + target + chr(34)}", *rows]) + "\n"
+    lines = out is not None and out.suffix.lower() in (".jsonl", ".ndjson")
+    text = _lines(said.columns, said.rows) if lines else _delimited(said.columns, said.rows)
     if out is None:
         print(text, end="")
     else:
         write_atomic(out, text)
-        say(f"{horizon} steps of '{target}' written to {out}")
+        say(f"{len(said.rows):,} rows written to {out}")
+
+
+def generate(
+    run: Run,
+    prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
+    length: Annotated[int, typer.Option(help="Units to write: characters, words, ...")] = 500,
+    temperature: Annotated[float, typer.Option(help="Under 1 nearer to the likeliest; 0 is the likeliest itself.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from the k likeliest alone; 0 = from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest that together reach p.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write on from a prompt."""
+    writer = load(run)
+    if not isinstance(writer, Writer):
+        raise ConfigError("this run writes no text", hint="train one with --task generate")
+    if length < 1:
+        raise ConfigError(f"--length must be at least 1, got {length}")
+    pieces = writer.write(prompt, length=length, temperature=temperature, seed=seed, top_k=top_k, top_p=top_p)
+    if as_json:
+        print_json({"prompt": prompt, "text": "".join(pieces)})
+        return
+    sys.stdout.write(prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _delimited(columns: list[str], rows: list[list]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([f"{cell:.10g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _lines(columns: list[str], rows: list[list]) -> str:
+    return "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)

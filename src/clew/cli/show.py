@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import platform
-import sys
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +14,9 @@ from clew import tree
 from clew.cells import RECURRENCES
 from clew.diagnose.laws import check
 from clew.ops.native import native_info
+from clew.tasks.base import say
+
+__all__ = ["cells", "doctor", "print_json", "print_table", "say"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on one line.")]
 
@@ -69,6 +71,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
-def say(text: str) -> None:
-    """Talk goes to stderr."""
-    print(text, file=sys.stderr)
+def print_table(rows: dict[str, dict[str, float]]) -> None:
+    """Rows of metrics, aligned, in plain text that a narrow terminal takes."""
+    wide = max(len(name) for name in rows)
+    names = list(next(iter(rows.values())))
+    print(" " * wide, *(f"{name:>9}" for name in names))
+    for label, metrics in rows.items():
+        print(f"{label:{wide}}", *(f"{metrics[name]:>9.4g}" for name in names))

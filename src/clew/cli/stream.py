@@ -1,10 +1,10 @@
-"""`clew stream`: JSON lines in, JSON lines out, the state carried, in constant memory."""
+"""`clew stream`: lines in, JSON lines out, the state carried, in constant memory."""
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,25 +18,34 @@ def stream(
     run: Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")],
     horizon: Annotated[int, typer.Option(help="Steps to forecast at each step; default: those of the run.")] = 0,
 ) -> None:
-    """Read one step a line from stdin and print a forecast a line.
+    """Read steps from stdin, a line at a time, and answer each line.
 
-    A line is a number, a list with one number per column, or an object by column name; {"reset": true} begins anew.
+    Numbers: a JSON line is a number, a list with one number per column, or an object by column name. Text: a line is
+    taken as it stands, its end included, or is a JSON string or {"text": "..."}. {"reset": true} begins anew.
     """
-    session = Session(load(run))
+    trained = load(run)
+    session, reads_text = Session(trained, horizon), trained.reads_text
     for row, line in enumerate(sys.stdin, 1):
-        if not line.strip():
+        if not line.strip() and not reads_text:
             continue
         try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise DataError(
-                f"not JSON: {line.strip()[:60]!r}", file="stdin", row=row, hint="a number a line will do"
-            ) from error
-        if values == {"reset": True}:
-            session.reset()
-            continue
-        try:
-            forecast = session.push(values, horizon or None)
+            value = _value(line, reads_text)
+            if value == {"reset": True}:
+                session.reset()
+                continue
+            answer = session.push(value)
         except DataError as error:
             raise DataError(error.what, file="stdin", row=row, column=error.column, hint=error.hint) from error
-        print_json({"step": session.steps, "forecast": forecast.tolist()})
+        if answer:
+            print_json({"step": session.steps, **answer})
+
+
+def _value(line: str, reads_text: bool) -> Any:
+    """What a line says. Text needs no quotes: what is no JSON string or object is the text itself."""
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        if reads_text:
+            return line
+        raise DataError(f"not JSON: {line.strip()[:60]!r}", hint="a number a line will do") from error
+    return line if reads_text and not isinstance(value, str | dict | list) else value

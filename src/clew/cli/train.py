@@ -7,8 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from clew.cli.show import print_json, say
+from clew.cli.show import print_json, print_table, say
 from clew.tasks import train as run_training
+
+
+UNITS = {"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"}
+FIRST = {  # the metric that a task is known by, and whether more of it is better
+    "classify": ("accuracy", True),
+    "forecast": ("mase", False),
+    "generate": ("nats", False),
+    "regress": ("rmse", False),
+    "tag": ("accuracy", True),
+}
 
 
 def train(
@@ -17,7 +27,7 @@ def train(
     task: Annotated[str, typer.Option(help="What to learn; guessed from the file when not given.")] = "",
     cell: Annotated[str, typer.Option(help="A name of `clew cells`.")] = "",
     target: Annotated[str, typer.Option(help="The column to predict, by name or number.")] = "",
-    inputs: Annotated[list[str] | None, typer.Option("--input", help="A further column to see; repeatable.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="A column to see; repeatable.")] = None,
     horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 0,
     mode: Annotated[str, typer.Option(help="iterative (fed its own predictions) or direct (all steps at once).")] = "",
     recipe: Annotated[Path | None, typer.Option(help="A TOML file with any of the recipe's keys.")] = None,
@@ -51,25 +61,20 @@ def train(
 
 
 def show_result(result: dict[str, Any], out: Path) -> None:
-    """The held-out tail: the model beside its baselines."""
+    """The held-out part: the model beside its baselines."""
     metrics, baselines = result["metrics"], result["baseline"]
-    rows = {f"{result['cell']} ({result['parameters']:,} parameters)": metrics, **baselines}
-    print(f"{result['task']}, horizon {result['horizon']}, season {result['season']}: {result['n']} origins held out")
-    print_table(rows)
-    best = min(baselines, key=lambda name: baselines[name]["mase"])
-    ratio = metrics["mase"] / baselines[best]["mase"] if baselines[best]["mase"] else float("inf")
-    verdict = "beats" if ratio < 1 else "does not beat"
-    print(f"The model {verdict} the best naive forecast ({best}): {ratio:.2f} of its error.")
+    ahead = f", horizon {result['horizon']}, season {result['season']}" if "horizon" in result else ""
+    print(f"{result['task']}{ahead}: {result['n']:,} {UNITS[result['task']]} held out")
+    print_table({f"{result['cell']} ({result['parameters']:,} parameters)": metrics, **baselines})
+    name, higher = FIRST[result["task"]]
+    best = (max if higher else min)(baselines, key=lambda baseline: baselines[baseline][name])
+    ours, naive = metrics[name], baselines[best][name]
+    better = ours > naive if higher else ours < naive
+    share = f"{ours / naive:.2f} of its error" if not higher and naive else f"{name} {ours:.4g} against {naive:.4g}"
+    print(f"The model {'beats' if better else 'does not beat'} the best naive baseline ({best}): {share}.")
+    if seen := result.get("test_seen_in_training"):
+        say(f"note: {seen} of the {result['n']:,} held out occur in the training part too")
     say(f"{result['steps']} steps in {result['seconds']:.0f} s ({result['stopped']}); the run is in {out}")
-
-
-def print_table(rows: dict[str, dict[str, float]]) -> None:
-    """Rows of metrics, aligned, in plain text that a narrow terminal takes."""
-    wide = max(len(name) for name in rows)
-    names = list(next(iter(rows.values())))
-    print(" " * wide, *(f"{name:>9}" for name in names))
-    for label, metrics in rows.items():
-        print(f"{label:{wide}}", *(f"{metrics[name]:>9.4g}" for name in names))
 
 
 def _sources_of(recipe: Path | None, out: Path | None, resume: bool) -> list[str]:

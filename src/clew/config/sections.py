@@ -131,8 +131,6 @@ class Train(Section):
     """The largest norm of the gradients; 0 = no clipping."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     """AdamW's weight decay, on matrices only."""
-    average: Fraction = 0.0
-    """Decay of a running average of the weights, which is what is validated and kept; 0 = the weights themselves."""
     patience: Count = 10
     """Stop after so many validations without a new best; 0 = never."""
     window: Count | Literal["auto"] = 0

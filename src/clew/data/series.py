@@ -53,14 +53,15 @@ class Scaler:
 
 
 def split(steps: int, valid: float, test: float) -> tuple[slice, slice, slice]:
-    """Training, validation and test part of a series, in time order; no step is in two of them.
+    """Training, validation and test part of a series, in time order; no step is in two of them. A fraction of 0 is an
+    empty part.
 
     Raises:
         DataError: a series of fewer than 10 steps.
     """
     if steps < SMALLEST:
         raise DataError(f"a series of {steps} steps is too short to train on", hint=f"it needs at least {SMALLEST}")
-    n_test, n_valid = max(1, round(steps * test)), max(1, round(steps * valid))
+    n_test, n_valid = (max(1, round(steps * part)) if part else 0 for part in (test, valid))
     first = steps - n_test - n_valid
     return slice(0, first), slice(first, first + n_valid), slice(first + n_valid, steps)
 

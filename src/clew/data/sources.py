@@ -1,7 +1,7 @@
-"""Tables from files: CSV, TSV (also .gz), Parquet, and the samples that ship with the package.
+"""Files to tables: delimited text, Parquet, JSON lines, plain text, CoNLL and .ts, each plain or .gz, and the samples
+that ship with the package.
 
-Cells of text files stay text until a column is asked for as numbers, so that a bad one can be named by file, row and
-column. Rows are counted as an editor counts lines, the header included.
+A cell is a number, a text, or a list of either; so every task reads one thing.
 """
 
 from __future__ import annotations
@@ -9,87 +9,131 @@ from __future__ import annotations
 import difflib
 import gzip
 import hashlib
-import io
 import zlib
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 import polars as pl
 
-from clew.data.delimited import parse
-from clew.data.table import Table, column_name, guess_target, is_time_like, numeric, numeric_columns
+from clew.data.formats import conll, delimited, jsonlines, plain, timeseries
+from clew.data.table import Table
 from clew.errors import DataError, did_you_mean
 
-__all__ = [
-    "Table",
-    "column_name",
-    "guess_target",
-    "is_time_like",
-    "numeric",
-    "numeric_columns",
-    "read_table",
-    "samples",
-]
+__all__ = ["Table", "read_table", "samples"]
 
-SEPARATORS = {".csv": "\t;,", ".tsv": "\t"}
-KINDS = "known: .csv, .tsv (also .gz), .parquet"
+SEPARATORS = {".csv": "\t;,", ".tsv": "\t", **dict.fromkeys((".data", ".dat", ".tra", ".tes"), "\t;,")}
+LINES: dict[str, Callable[[str, bytes], tuple[pl.DataFrame, list[int]]]] = {
+    ".jsonl": jsonlines.parse,
+    ".ndjson": jsonlines.parse,
+    ".txt": plain.parse,
+    ".text": plain.parse,
+    ".md": plain.parse,
+    ".conll": conll.parse,
+    ".bio": conll.parse,
+    ".iob": conll.parse,
+    ".iob2": conll.parse,
+    ".conllu": conll.parse_conllu,
+    ".ts": timeseries.parse,
+}
+KINDS = f"known: {', '.join([*SEPARATORS, *LINES])} (also .gz), .parquet"
+BLOCK = 1 << 20
 
 
 def samples() -> list[str]:
     """The names that `sample:NAME` knows."""
-    return sorted(
-        entry.name.removesuffix(".csv")
-        for entry in (resources.files("clew.data") / "samples").iterdir()
-        if entry.name.endswith(".csv")
-    )
+    return sorted(_sample_files())
 
 
-def read_table(source: str | Path) -> Table:
-    """Read a file or `sample:NAME`.
+def read_table(source: str | Path, header: bool | None = None) -> Table:
+    """Read a file, a folder of plain texts, or `sample:NAME`.
+
+    Args:
+        header: whether the first row of delimited text names its columns; None to tell by its cells.
 
     Raises:
-        DataError: no such file or sample, another format, an empty or damaged file, a ragged row.
+        DataError: no such file or sample, another format, an empty or damaged file, a row that does not fit.
     """
     name = str(source)
     if name.startswith("sample:"):
-        sample = name.removeprefix("sample:")
-        if sample not in samples():
-            raise DataError(f"no sample '{sample}'", hint=did_you_mean(sample, samples()))
-        content = (resources.files("clew.data") / "samples" / f"{sample}.csv").read_bytes()
-        return _text_table(name, content, content, SEPARATORS[".csv"])
+        return _sample(name, header)
     path = Path(source)
-    zipped = path.suffix.lower() == ".gz"
-    suffix = Path(path.stem).suffix.lower() if zipped else path.suffix.lower()
     try:
         if path.is_dir():
-            raise DataError("is a folder", file=name, hint="name the files in it")
+            return _folder(name, path)
         if not path.exists():
             raise DataError("no such file", file=name, hint=_nearest(path))
-        if suffix not in SEPARATORS and (suffix != ".parquet" or zipped):
+        suffix, zipped = _suffix(path.name)
+        if suffix == ".parquet" and not zipped:
+            return _parquet(name, path)
+        if suffix not in SEPARATORS and suffix not in LINES:
             raise DataError(f"unknown kind of file '{path.suffix}'", file=name, hint=KINDS)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=name) from error
-    if suffix == ".parquet":
-        return _parquet(name, content)
-    return _text_table(name, content, _unzipped(name, content) if zipped else content, SEPARATORS[suffix])
+    return _text(name, suffix, content, zipped, header)
 
 
-def _text_table(name: str, raw: bytes, content: bytes, separators: str) -> Table:
-    cells = parse(name, content, separators)
-    columns = {column: [row[i] for row in cells.rows] for i, column in enumerate(cells.names)}
-    frame = pl.DataFrame(columns, schema=dict.fromkeys(cells.names, pl.String))
-    return Table(name, frame, cells.header, hashlib.sha256(raw).hexdigest(), cells.lines, cells.decimal_comma)
+def _suffix(name: str) -> tuple[str, bool]:
+    """What kind of file a name tells, and whether it is compressed."""
+    path = Path(name)
+    zipped = path.suffix.lower() == ".gz"
+    return (Path(path.stem) if zipped else path).suffix.lower(), zipped
 
 
-def _parquet(name: str, content: bytes) -> Table:
+def _text(name: str, suffix: str, raw: bytes, zipped: bool, header: bool | None) -> Table:
+    digest = hashlib.sha256(raw).hexdigest()
+    content = _unzipped(name, raw) if zipped else raw
+    if suffix in LINES:
+        frame, lines = LINES[suffix](name, content)
+        return Table(name, frame, True, digest, lines)
+    cells = delimited.parse(name, content, SEPARATORS[suffix], header)
+    return Table(name, cells.frame, cells.header, digest, cells.lines, cells.decimal_comma)
+
+
+def _sample_files() -> dict[str, str]:
+    folder = resources.files("clew.data") / "samples"
+    files = [entry.name for entry in folder.iterdir() if _suffix(entry.name)[0] in (*SEPARATORS, *LINES)]
+    return {file.split(".")[0]: file for file in files if not file.startswith("README")}
+
+
+def _sample(name: str, header: bool | None) -> Table:
+    sample, known = name.removeprefix("sample:"), _sample_files()
+    if sample not in known:
+        raise DataError(f"no sample '{sample}'", hint=did_you_mean(sample, known))
+    content = (resources.files("clew.data") / "samples" / known[sample]).read_bytes()
+    suffix, zipped = _suffix(known[sample])
+    return _text(name, suffix, content, zipped, header)
+
+
+def _folder(name: str, path: Path) -> Table:
+    """Plain texts, a document each, in the order of their names."""
+    files = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    others = [file.name for file in files if LINES.get(_suffix(file.name)[0]) is not plain.parse]
+    if others or not files:
+        what = f"is a folder, and '{others[0]}' in it is no plain text" if others else "is a folder with nothing in it"
+        raise DataError(what, file=name, hint="a folder may hold plain texts; name other files one by one")
+    tables = [read_table(file) for file in files]
+    digest = hashlib.sha256("".join(table.sha256 for table in tables).encode()).hexdigest()
+    frame = pl.concat([table.frame for table in tables])
+    return Table(name, frame, True, digest, range(1, len(files) + 1))
+
+
+def _parquet(name: str, path: Path) -> Table:
+    """Read lazily: only the columns that are asked for."""
     try:
-        frame = pl.read_parquet(io.BytesIO(content))
+        lazy = pl.scan_parquet(path)
+        rows = int(lazy.select(pl.len()).collect().item())
+        names = lazy.collect_schema().names()
     except (Exception, pl.exceptions.PanicException) as error:  # a panic, which damage can cause, is no Exception
         raise DataError("is not a whole Parquet file", file=name, hint="write it again") from error
-    if not frame.height:
+    if not rows or not names:
         raise DataError("holds no rows", file=name, hint="write it again with the measurements in it")
-    return Table(name, frame, True, hashlib.sha256(content).hexdigest(), range(1, frame.height + 1))
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return Table(name, lazy, True, digest.hexdigest(), range(1, rows + 1))
 
 
 def _unzipped(name: str, content: bytes) -> bytes:

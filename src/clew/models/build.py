@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from clew.cells import RECURRENCES, Pointwise, Recurrence, Residual, Stack
+from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Encoder, Pointwise, Recurrence, Residual, Stack
 from clew.cells.compose import make_norm
+from clew.data.vocabulary import Vocabulary, WordsAndLetters
 from clew.errors import ConfigError, did_you_mean
 from clew.models.anchored import Anchored
+from clew.models.embed import Units, WordsWithLetters
 from clew.models.heads.forecast import ForecastHead
 from clew.models.single import Single
 
@@ -28,6 +30,9 @@ def body(
     norm: str = "none",
     options: Mapping[str, object] | None = None,
     cells: Table | None = None,
+    bidirectional: bool = False,
+    front: Recurrence | None = None,
+    pooling: str = "",
 ) -> Stack:
     """A stack of one kind of cell.
 
@@ -36,6 +41,9 @@ def body(
         residual: every layer but the first adds to what it reads; `norm` then stands before it, else behind it.
         options: the cell's own options, by name.
         cells: a user's own recurrences by name, beside those of the table.
+        bidirectional: two cells a layer, of `width` each; the result is an Encoder.
+        front: what stands below, from `input_size` to what the first layer reads.
+        pooling: what stands above: a name of `cells.POOLS`, or "last".
 
     Raises:
         ConfigError: an unknown cell or option.
@@ -45,16 +53,33 @@ def body(
     for name in options:
         if name not in allowed:
             raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, allowed))
-    parts: list[Recurrence] = []
+    parts: list[Recurrence | Encoder] = [front] if front else []
     for i in range(layers):
         wide = parts[-1].output_size if parts else input_size
-        layer: Recurrence = kind(wide, width, **options)
-        if residual and layer.output_size == layer.input_size and i:
-            layer = Residual(layer, norm)
-        parts.append(layer)
-        if norm != "none" and not isinstance(layer, Residual):
+        layer: Recurrence | Encoder = kind(wide, width, **options)
+        ends = [layer.output_size]
+        if bidirectional:
+            layer = Bidirectional(layer, kind(wide, width, **options))
+            ends = ends * 2
+        wrapped = bool(residual and layer.output_size == layer.input_size and i)
+        parts.append(Residual(layer, norm) if wrapped else layer)
+        if norm != "none" and not wrapped:
             parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
+        if pooling == "last" and bidirectional and i == layers - 1:
+            parts.append(BothEnds(*ends))
+    if pooling and pooling != "last":
+        parts.append(POOLS[pooling](parts[-1].output_size))
     return Stack(*parts, dropout=dropout)
+
+
+def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: float) -> Pointwise:
+    """Vectors for the units that a vocabulary gives."""
+    if isinstance(vocabulary, WordsAndLetters):
+        sizes = (vocabulary.size, vocabulary.letters_size)
+        module: Units | WordsWithLetters = WordsWithLetters(*sizes, width, letters, word_dropout)
+    else:
+        module = Units(vocabulary.size, width, word_dropout)
+    return Pointwise(module, vocabulary.width, module.output_size)
 
 
 def find_cell(name: str, cells: Table | None = None) -> type[Recurrence]:
@@ -87,4 +112,4 @@ def forecaster(
     nn.init.zeros_(readout.bias)
     inner = Stack(*stack.layers, Pointwise(readout, wide, ahead * targets), dropout=stack.dropout)
     whole = Anchored(inner, columns, lag, scale_C, ahead, targets, levels) if lag else inner
-    return Single(whole, ForecastHead(ahead, targets, scale_C[:targets], warm_up=lag))
+    return Single(whole, ForecastHead(ahead, targets, scale_C[:targets]))

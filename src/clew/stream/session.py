@@ -1,73 +1,75 @@
-"""One stream through a trained model: raw values in, forecasts in the same units out.
+"""One stream through a trained model: raw values in, answers in the same terms out.
 
-However the values are cut into pushes, the forecasts are those of the whole pass (the law of split).
+However the values are cut into pushes, the answers are those of the whole pass (the law of split).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from clew import tree
-from clew.errors import DataError, did_you_mean
-from clew.forecast.rollout import causal
-from clew.tasks.forecast import Forecaster
+from clew.tasks.base import Heard, Trained
 from clew.tree import State
-
-Values = float | Sequence[float] | Mapping[str, float]
 
 
 class Session:
     """The state of one stream; constant memory, however long it runs.
 
+    Args:
+        trained: what `clew.load` gives.
+        horizon: steps to forecast at each step; 0 for those of the run.
+
+    Raises:
+        NotCausalError: the model needs the future.
+
     Example:
         >>> session = Session(clew.load("runs/co2"))
-        >>> forecast = session.push(315.4)            # the next H values of the target, (H,)
+        >>> forecast = session.push(315.4)["forecast"]            # the next H values of the target
     """
 
-    def __init__(self, forecaster: Forecaster) -> None:
-        causal(forecaster.model)
-        self.forecaster = forecaster
+    def __init__(self, trained: Trained, horizon: int = 0) -> None:
+        self.trained, self.horizon = trained, horizon
         self.reset()
 
+    @torch.no_grad()
     def reset(self) -> None:
         """Forget all that was pushed."""
-        self._state: State = self.forecaster.model.init_state(1)
+        model = self.trained.model
+        self._state: State = model.init_state(1)
+        self._last: Tensor | None = None
         self.steps = 0
+        opening = self.trained.opening()
+        if len(opening):
+            self._hear(self._tensor(opening))
 
     @torch.no_grad()
-    def push(self, values: Values, horizon: int | None = None) -> np.ndarray:
-        """Read one step and forecast the next `horizon` values of the target, (H,).
+    def push(self, value: Any) -> dict[str, Any]:
+        """Read what a line of the stream says and answer.
 
         Args:
-            values: a number, or one per column in the model's order, or by name.
+            value: numbers: one, a list with one a column, or an object by column. Text: a string or {"text": ...}, a
+                list of words. One step or many.
 
         Raises:
-            DataError: a column is missing, unknown, not a number or not finite; the stream is left as it was.
+            DataError: it is not what the model reads; the stream is left as it was.
         """
-        row_C = self._row(values)
-        prediction, state = self.forecaster.model.step(self.forecaster.scaled(row_C[None]), self._state)
-        self._state, self.steps = tree.detach(state), self.steps + 1
-        return self.forecaster.ahead(prediction, self._state, horizon or self.forecaster.plan.horizon)[0]
+        x = self.trained.from_line(value)
+        if not len(x):
+            return {}
+        before = self._last
+        y = self._hear(self._tensor(x))
+        self.steps += len(x)
+        return self.trained.answer(Heard(x, y, before, self._state), self.horizon)
 
-    def _row(self, values: Any) -> np.ndarray:
-        columns = self.forecaster.plan.columns
-        if isinstance(values, Mapping):
-            for name in columns:
-                if name not in values:
-                    raise DataError("missing", column=name, hint=did_you_mean(name, values) if values else None)
-            values = [values[name] for name in columns]
-        elif isinstance(values, int | float):
-            values = [values]
-        if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != len(columns):
-            raise DataError(
-                f"expected {len(columns)} numbers a step ({', '.join(columns)}), got {values!r}",
-                hint=f"one JSON line a step: {{{', '.join(f'{name!r}: 1.0' for name in columns)}}}".replace("'", '"'),
-            )
-        for name, value in zip(columns, values, strict=True):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-                raise DataError(f"{value!r} is not a finite number", column=name)
-        return np.array(values, dtype=np.float64)
+    def _hear(self, x_1TI: Tensor) -> Tensor:
+        y, state = self.trained.model(x_1TI, self._state)
+        self._state, self._last = tree.detach(state), y[:, -1]
+        return y
+
+    def _tensor(self, x: Any) -> Tensor:
+        parameter = next(self.trained.model.parameters())
+        whole = x.dtype.kind in "iu"
+        return torch.as_tensor(x, dtype=torch.int64 if whole else parameter.dtype, device=parameter.device)[None]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,21 @@ import torch
 from torch import Tensor
 
 from clew.config import Recipe
+from clew.data.inputs import numbers_of
 from clew.data.series import Scaler, find_season, is_trending, split
-from clew.data.sources import Table, column_name, guess_target, is_time_like, numeric, numeric_columns
+from clew.data.table import Table, column_name, guess_target, numeric
 from clew.data.windows import Windows
-from clew.errors import DataError, RunError
+from clew.errors import ConfigError, DataError, RunError
 from clew.forecast import BASELINES, direct, iterate, rolling_origin
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body, forecaster
-from clew.models.build import Table as Cells
+from clew.tasks import plot
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say
+from clew.tasks.guess import series_target
 from clew.tree import State
 
+DEFAULTS: dict[str, dict[str, Any]] = {}
+STEPS, VALIDATE_EVERY = 600, 25
 LONGEST = 1_000_000  # steps of a season, horizon or window: what a file may ask memory for
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
 
@@ -71,10 +77,15 @@ class Plan:
 
 
 class Forecaster:
-    """A model with its plan: raw numbers in, raw numbers out."""
+    """A model with what was found from its training part: raw numbers in, raw numbers out."""
+
+    reads_text = False
 
     def __init__(self, model: Single, plan: Plan, iterative: bool) -> None:
         self.model, self.plan, self.iterative = model, plan, iterative
+
+    def to_json(self) -> dict[str, Any]:
+        return self.plan.to_json()
 
     @property
     def ahead_at_once(self) -> int:
@@ -104,6 +115,29 @@ class Forecaster:
         prediction, state = self.model(self.scaled(values_TC)[None])
         return self.ahead(prediction[:, -1], state, horizon)[0]
 
+    def evaluate(self, tables: list[Table]) -> Scores:
+        """The last H steps of each table forecast from all before them."""
+        series = read(tables, self.plan.columns[0], self.plan.columns)[1]
+        return evaluate(self, series, [table.name for table in tables])
+
+    def predictions(self, table: Table, horizon: int = 0) -> Predictions:
+        """What follows the end of the table, a row a step ahead."""
+        (values_TC,) = read([table], self.plan.columns[0], self.plan.columns)[1]
+        forecast = self.predict(values_TC, horizon or self.plan.horizon).tolist()
+        target = self.plan.columns[0]
+        return Predictions(["step", target], [[step, y] for step, y in enumerate(forecast, 1)], {"target": target})
+
+    def opening(self) -> np.ndarray:
+        return np.empty((0, len(self.plan.columns)))
+
+    def from_line(self, value: Any) -> np.ndarray:
+        row_C = numbers_of(value, self.plan.columns)
+        return self.plan.scaler.apply(row_C[None]).astype(np.float32)
+
+    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
+        forecast = self.ahead(heard.y[:, -1], heard.state, horizon or self.plan.horizon)[0]
+        return {"forecast": forecast.tolist()}
+
     def backtest(self, values_TC: np.ndarray, first: int, stride: int) -> np.ndarray:
         """Forecasts (O, H) from every `stride`-th origin, the first being the step `first`."""
         forecasts = rolling_origin(
@@ -115,16 +149,8 @@ class Forecaster:
 def read(tables: list[Table], target: str, inputs: list[str]) -> tuple[list[str], list[np.ndarray]]:
     """The names of the columns, the target first, and each table's values (T, C)."""
     first = tables[0]
-    wanted = [target or guess_target(first), *inputs]
-    names = list(dict.fromkeys(column_name(first, name) for name in wanted))
+    names = list(dict.fromkeys(column_name(first, name) for name in [target, *inputs]))
     return names, [np.stack([numeric(table, name) for name in names], 1) for table in tables]
-
-
-def guess(table: Table) -> str:
-    """Say in words which column is taken and why, for a user who named none."""
-    others = [n for n in numeric_columns(table) if n != guess_target(table) and not is_time_like(numeric(table, n))]
-    beside = f"; others that could be the target or an --input: {', '.join(others)}" if others else ""
-    return f"target: '{guess_target(table)}', the last numeric column of {table.name}{beside}"
 
 
 def make_plan(
@@ -138,7 +164,7 @@ def make_plan(
     parts, held_out = [], []
     for values, file in zip(series, files, strict=True):
         try:
-            train, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
+            train, valid, test = split(len(values), *_fractions(recipe))
         except DataError as error:
             raise DataError(error.what, file=file, hint=error.hint) from error
         parts.append(values[train])
@@ -162,7 +188,7 @@ def make_plan(
             hint="set data.season to a shorter one, or data.anchor=last",
         )
     ahead = 1 if recipe.model.mode == "iterative" else horizon
-    window = recipe.train.window or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
+    window = (0 if recipe.train.window == "auto" else recipe.train.window) or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
     levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
     return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
 
@@ -181,6 +207,66 @@ def _anchor(choice: str, season: int, horizon: int, parts: list[np.ndarray]) -> 
         ]
         errors[lag] = np.concatenate(gaps).mean() if gaps else 0.0
     return min(errors, key=lambda lag: errors[lag])
+
+
+def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
+    """Read the series, find what a forecast needs and build the model."""
+    target = recipe.data.target or guess_target(tables[0])
+    if not recipe.data.target:
+        say(series_target(tables[0], target))
+    names, series = read(tables, target, recipe.data.inputs)
+    for part in ("valid", "test"):
+        if isinstance(getattr(recipe.data, part), str):
+            raise ConfigError(f"data.{part}: a forecast holds out the end of each series", hint="give a fraction")
+    plan, parts = make_plan(recipe, names, series, [table.name for table in tables])
+    forecaster = build(recipe, plan, cells, parts)
+    scaled = [plan.scaler.apply(part).astype(np.float32) for part in parts]
+    ahead = forecaster.ahead_at_once
+    targets = len(names) if forecaster.iterative else 1
+    batches = Windows(scaled, plan.window, ahead, recipe.train.batch, targets=targets, warm_up=plan.lag)
+    found = {
+        "target": names[0],
+        "inputs": names[1:],
+        "season": plan.season,
+        "horizon": plan.horizon,
+        "anchor": {0: "none", 1: "last"}.get(plan.lag, "season"),
+    }
+    resolved = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update=found),
+            "train": recipe.train.model_copy(update={"window": plan.window}),
+        }
+    )
+
+    def validate() -> dict[str, float]:
+        metrics, _, _ = score(forecaster, recipe, series, "valid")
+        return {"loss": metrics["mase"], **metrics}
+
+    return Job(
+        resolved,
+        forecaster,
+        batches,
+        validate,
+        test=lambda: score(forecaster, recipe, series, "test"),
+        every=VALIDATE_EVERY,
+        steps=STEPS,
+        facts={"horizon": plan.horizon, "season": plan.season},
+        draw=lambda folder: plot.draw(folder / "forecast.svg", forecaster, recipe, series[0]),
+    )
+
+
+def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Forecaster:
+    """The model of a run, still without its weights. Raises RunError where recipe and plan do not agree."""
+    plan = Plan.from_json(saved, file)
+    said = {key: getattr(recipe.data, key) for key in ("season", "horizon")} | {"window": recipe.train.window}
+    for key, value in said.items():
+        if value != getattr(plan, key):
+            raise RunError(
+                f"says {key} = {value}, {file} says {getattr(plan, key)}",
+                file=file.with_name("recipe.toml"),
+                hint="put the file back that the run was trained with",
+            )
+    return build(recipe, plan, cells)
 
 
 def build(recipe: Recipe, plan: Plan, cells: Cells | None, series: list[np.ndarray] | None = None) -> Forecaster:
@@ -215,12 +301,6 @@ def build(recipe: Recipe, plan: Plan, cells: Cells | None, series: list[np.ndarr
     return Forecaster(model, plan, iterative)
 
 
-def windows(recipe: Recipe, plan: Plan, forecaster: Forecaster, parts: list[np.ndarray]) -> Windows:
-    """Training windows of the training parts."""
-    scaled = [plan.scaler.apply(part).astype(np.float32) for part in parts]
-    return Windows(scaled, plan.window, forecaster.ahead_at_once, recipe.train.batch)
-
-
 def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part: str) -> tuple[dict, dict, int]:
     """Metrics of the model and of each baseline over the origins of the part ("valid" or "test"), and their number."""
     plan = forecaster.plan
@@ -228,7 +308,7 @@ def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part
     naive = {name: Forecast() for name in BASELINES} if part == "test" else {}
     n = 0
     for values in series:
-        train, valid, test = split(len(values), recipe.data.valid, recipe.data.test)
+        train, valid, test = split(len(values), *_fractions(recipe))
         span = valid if part == "valid" else test
         stride = max(1, (span.stop - span.start - plan.horizon + 1) // MOST_ORIGINS[part])
         known = values[: span.stop]
@@ -241,6 +321,11 @@ def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part
                 metric.update(truth, BASELINES[name](known[:origin, :1], plan.horizon, plan.season)[:, 0], scale)
             n += 1
     return ours.result(), {name: metric.result() for name, metric in naive.items()}, n
+
+
+def _fractions(recipe: Recipe) -> tuple[float, float]:
+    """Of each series, its end held out for validation and test."""
+    return float(recipe.data.valid), float(recipe.data.test)
 
 
 def _origins(span: slice, horizon: int, stride: int) -> Iterator[int]:

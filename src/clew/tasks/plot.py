@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clew.config import Recipe
 from clew.data.series import split
 from clew.forecast import seasonal_naive
-from clew.tasks.forecast import Forecaster
 from clew.training.files import write_atomic
+
+if TYPE_CHECKING:
+    from clew.tasks.forecast import Forecaster
 
 INK, OURS, NAIVE = "#222222", "#0b62a4", "#b5651d"  # told apart by line style and width too
 
@@ -27,7 +30,7 @@ def draw(file: Path, forecaster: Forecaster, recipe: Recipe, values_TC: np.ndarr
 
     plan = forecaster.plan
     H, target = plan.horizon, values_TC[:, 0]
-    test = split(len(target), recipe.data.valid, recipe.data.test)[2]
+    test = split(len(target), float(recipe.data.valid), float(recipe.data.test))[2]
     forecasts = forecaster.backtest(values_TC, test.start, H)
     shown_from = max(0, test.start - max(2 * (test.stop - test.start), 3 * H))
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")

@@ -1,6 +1,6 @@
 """A run folder: everything that a trained model is, in files that a person can read and no program can execute.
 
-recipe.toml   model.safetensors   scaler.json   metrics.json   log.jsonl   checkpoints/
+recipe.toml   model.safetensors   plan.json   metrics.json   log.jsonl   checkpoints/
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from clew.errors import RunError
 from clew.training.checkpoint import load_weights, save_weights
 from clew.training.files import read_json, write_atomic
 
-RECIPE, WEIGHTS, SCALER, METRICS = "recipe.toml", "model.safetensors", "scaler.json", "metrics.json"
+RECIPE, WEIGHTS, PLAN, METRICS = "recipe.toml", "model.safetensors", "plan.json", "metrics.json"
 
 
 class RunFolder:
@@ -57,7 +57,7 @@ class RunFolder:
         """Raise RunError unless this is the folder of a finished run."""
         if not self.path.is_dir():
             raise RunError("no such run folder", file=self.path, hint="clew train FILE --out RUN makes one")
-        for name in (RECIPE, WEIGHTS, SCALER):
+        for name in (RECIPE, WEIGHTS, PLAN):
             if not (self.path / name).is_file():
                 hint = "finish it with clew train ... --resume" if name == WEIGHTS else "train it again"
                 raise RunError("is missing, so this is not a finished run", file=self.path / name, hint=hint)
@@ -68,11 +68,11 @@ class RunFolder:
     def save_recipe(self, recipe: Recipe) -> None:
         write_atomic(self.path / RECIPE, config.dump(recipe))
 
-    def scaler(self) -> dict[str, Any]:
-        return read_json(self.path / SCALER)
+    def plan(self) -> dict[str, Any]:
+        return read_json(self.path / PLAN)
 
-    def save_scaler(self, scaler: dict[str, Any]) -> None:
-        write_atomic(self.path / SCALER, json.dumps(scaler) + "\n")
+    def save_plan(self, plan: dict[str, Any]) -> None:
+        write_atomic(self.path / PLAN, json.dumps(plan) + "\n")
 
     def metrics(self) -> dict[str, Any]:
         return read_json(self.path / METRICS)

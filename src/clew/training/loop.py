@@ -1,7 +1,9 @@
 """The training loop: batches in, the weights with the best validation out.
 
-It asks a model only for `model.loss(batch)`. Everything is a function of the settings, the seed and the step, so a run
-that was stopped anywhere and resumed gives the numbers of one that never stopped (bit for bit on the CPU).
+It asks a model only for `model.loss(batch)`, or, where the batches carry a state from one to the next
+(`data.batch.Lanes`), for `model.carry(batch, state)`: the loss and the detached state that the next batch begins in.
+Everything is a function of the settings, the seed and the step, so a run that was stopped anywhere and resumed gives
+the numbers of one that never stopped (bit for bit on the CPU).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +37,8 @@ class Settings:
         warmup: the fraction of the steps over which the rate rises.
         clip: the largest norm of the gradients; 0 = no clipping.
         weight_decay: of AdamW, on matrices only.
+        accumulate: batches whose gradients make one update, each weighed by its `losses` (1 without them): the
+            gradient of one large batch, in the memory of a small one.
         patience: stop after so many validations without a new best; 0 = never.
         validate_every: steps between validations; there is one at the end too.
         checkpoint_every: steps between checkpoints; 0 = at each validation.
@@ -44,6 +49,7 @@ class Settings:
     warmup: float = 0.05
     clip: float = 1.0
     weight_decay: float = 0.0
+    accumulate: int = 1
     patience: int = 0
     validate_every: int = 100
     checkpoint_every: int = 0
@@ -90,7 +96,7 @@ def fit(
         TrainingError: a loss or gradient that is not finite; it is never applied or saved.
         RunError: other settings on resuming, only damaged checkpoints, a disk that cannot be written.
     """
-    if len(batches) < 1 or settings.steps < 1 or settings.validate_every < 1:
+    if len(batches) < 1 or min(settings.steps, settings.validate_every, settings.accumulate) < 1:
         raise TrainingError("nothing to train on: there must be a batch, a step and a step between validations")
     torch.manual_seed(seed)
     optimizer = optim.make_optimizer(model, settings.lr, settings.weight_decay)
@@ -102,13 +108,14 @@ def fit(
         begin(state, resume, talk)
         counts, first = state.counts, state.counts.step
         log = Log(folder and folder / "log.jsonl", counts.step)
-        stream = endless(batches, seed, counts.step)
+        stream = endless(batches, seed, counts.step * settings.accumulate)
+        carries = getattr(batches, "carries", False)
         model.train()
         try:
             while True:
                 last = counts.step == settings.steps
                 if counts.step > counts.validated and (last or counts.step % settings.validate_every == 0):
-                    line = _validation(state, settings, validate, monitor, len(batches))
+                    line = _validation(state, settings, validate, monitor, len(batches) / settings.accumulate)
                     log.write(line)
                     talk.validation(line)
                 over = last or 0 < settings.patience <= counts.bad
@@ -117,7 +124,7 @@ def fit(
                 if over or interrupt.asked:
                     break
                 started = time.perf_counter()
-                _update(state, next(stream), settings)
+                _update(state, list(islice(stream, settings.accumulate)), settings, carries)
                 busy += time.perf_counter() - started
                 talk.step(counts.step)
             state.save()
@@ -138,24 +145,33 @@ def _rate(step: int, settings: Settings) -> float:
     return optim.rate(step, settings.steps, math.ceil(settings.warmup * settings.steps), settings.lr)
 
 
-def _update(state: TrainingState, batch: Any, settings: Settings) -> None:
+def _update(state: TrainingState, batches: list[Any], settings: Settings, carries: bool) -> None:
     """One step of the optimizer, or a TrainingError and the weights as they were."""
-    counts = state.counts
+    counts, carried, value = state.counts, state.carried, 0.0
     state.optimizer.zero_grad(set_to_none=True)
-    batch = to_device(batch, state.device)
-    loss: Tensor = state.model.loss(batch)  # pyright: ignore[reportCallIssue]
-    loss.backward()
+    shares = [getattr(batch, "losses", 1) for batch in batches] if len(batches) > 1 else [1]
+    for batch, share in zip(batches, shares, strict=True):
+        batch = to_device(batch, state.device)
+        loss: Tensor
+        if carries:
+            loss, carried = state.model.carry(batch, carried)  # pyright: ignore[reportCallIssue]
+        else:
+            loss = state.model.loss(batch)  # pyright: ignore[reportCallIssue]
+        loss = loss * (share / max(1, sum(shares))) if len(batches) > 1 else loss
+        loss.backward()
+        value += float(loss.detach())
     gradients = [p.grad for p in state.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
-    value, size = float(loss.detach()), float(norm)
+    size = float(norm)
     if not (math.isfinite(value) and math.isfinite(size)):  # before clipping, which would spread a NaN to all
-        raise watch.non_finite(counts.step + 1, state.model, batch, value, state.kept())
+        raise watch.non_finite(counts.step + 1, state.model, batches, value, state.kept())
     if settings.clip > 0:
         nn.utils.clip_grads_with_norm_(state.parameters, settings.clip, norm)
     for group in state.optimizer.param_groups:
         group["lr"] = _rate(counts.step, settings)
     state.optimizer.step()
     state.keep_random()
+    state.carried = carried
     counts.step, counts.count = counts.step + 1, counts.count + 1
     counts.loss_sum, counts.norm_sum = counts.loss_sum + value, counts.norm_sum + size
 
@@ -165,7 +181,7 @@ def _validation(
     settings: Settings,
     validate: Callable[[], dict[str, float]] | None,
     monitor: str,
-    per_epoch: int,
+    per_epoch: float,
 ) -> dict[str, Any]:
     """Measure, keep the weights if they are the best so far, and return the line for the log."""
     counts, model = state.counts, state.model

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clew import tree
 from clew.errors import RunError
 from clew.training import checkpoint, watch
 from clew.training.files import cannot_write
 from clew.training.log import Talk
 from clew.training.optim import fill_optimizer, optimizer_tensors
 from clew.training.weights import fill
+from clew.tree import State
 
 
 @dataclasses.dataclass
@@ -52,6 +54,7 @@ class TrainingState:
         self.device = self.parameters[0].device
         self.counts = Counts()
         self.best: dict[str, Tensor] = {}
+        self.carried: State | None = None  # of the recurrence, from one batch to the next
         self._saved = (0, 0)
         self._began = time.perf_counter()
         self.keep_random()
@@ -100,6 +103,7 @@ class TrainingState:
             "best": self.best,
             "optimizer": optimizer_tensors(self.optimizer, self.model),
             "random": self.random,
+            "carried": {} if self.carried is None else tree.to_named(self.carried),
         }
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
         meta = {"settings": self.settings, "counts": dataclasses.asdict(self.counts)}
@@ -117,7 +121,7 @@ class TrainingState:
         if changed:
             hint = "resume with the old settings, or train anew without resuming"
             raise RunError(f"cannot resume with other settings: {'; '.join(changed)}", file=self.folder, hint=hint)
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "random": {}}
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "random": {}, "carried": {}}
         for full, value in saved.tensors.items():
             group, _, name = full.partition("/")
             groups.setdefault(group, {})[name] = value
@@ -131,6 +135,10 @@ class TrainingState:
         torch.set_rng_state(groups["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in groups["random"]:
             torch.cuda.set_rng_state(groups["random"]["cuda"], self.device)
+        if groups["carried"]:
+            rows = next(iter(groups["carried"].values())).shape[0]
+            like = self.model.init_state(rows)  # pyright: ignore[reportCallIssue]
+            self.carried = tree.map(lambda leaf: leaf.to(self.device), tree.from_named(like, groups["carried"]))
         self.keep_random()
         self._saved = (self.counts.step, self.counts.validated)
         self._began = time.perf_counter() - self.counts.seconds

@@ -1,0 +1,33 @@
+"""How often the likeliest class is the right one, and how much probability the right one has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+LEAST = 1e-12  # a probability of 0 would be an infinite surprise
+
+
+class Classes:
+    """Accumulates N answers at a time.
+
+    accuracy    the share of right answers
+    macro_f1    the mean over classes that occur, in truth or answer, of 2 hits / (true + answered)
+    nll         the mean of -ln p(right class), nats
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.confusion = np.zeros((classes, classes), dtype=np.int64)  # rows are the truth
+        self._nats = 0.0
+
+    def update(self, truth_N: np.ndarray, probabilities_NK: np.ndarray) -> None:
+        np.add.at(self.confusion, (truth_N, probabilities_NK.argmax(1)), 1)
+        right = probabilities_NK[np.arange(len(truth_N)), truth_N]
+        self._nats -= float(np.log(right.clip(LEAST, 1.0)).sum())
+
+    def result(self) -> dict[str, float]:
+        """Raises ZeroDivisionError before the first update."""
+        n, hits = int(self.confusion.sum()), np.diag(self.confusion)
+        sums = self.confusion.sum(0) + self.confusion.sum(1)
+        seen = sums > 0
+        f1 = float((2 * hits[seen] / sums[seen]).mean())
+        return {"accuracy": int(hits.sum()) / n, "macro_f1": f1, "nll": self._nats / n}

@@ -1,0 +1,113 @@
+"""What a task is: how sources become something to train, and what can be asked of a trained model.
+
+A task is a module with `DEFAULTS` (its own, by section of the recipe), `prepare` (sources to a `Job`) and `restore`
+(a run folder's recipe and plan to a `Trained`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from clew.cells import Recurrence
+from clew.config import Recipe
+from clew.data.table import Table
+from clew.models import Single
+from clew.training import Batches
+from clew.tree import State
+
+Cells = Mapping[str, type[Recurrence]]
+Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row a prediction."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    about: dict[str, Any] = field(default_factory=dict)  # what is said once, beside the rows
+
+
+class Heard(NamedTuple):
+    """What a stream has just read, and what the model made of it."""
+
+    x: np.ndarray  # (T, I) the steps, T >= 1
+    y: Tensor  # (1, T, ...) the prediction at each
+    before: Tensor | None  # (1, ...) the prediction before the first; None at the very beginning
+    state: State  # after the last
+
+
+class Trained(Protocol):
+    """A model with what was found from its training part: raw values in, answers in their own terms out."""
+
+    model: Single
+    reads_text: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        ...
+
+    def evaluate(self, tables: list[Table]) -> Scores: ...
+    def predictions(self, table: Table, horizon: int = 0) -> Predictions: ...
+
+    def opening(self) -> np.ndarray:
+        """The steps (T, I) with which every stream begins; often none."""
+        ...
+
+    def from_line(self, value: Any) -> np.ndarray:
+        """The steps (T, I) that a line of a stream brings."""
+        ...
+
+    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
+        """What to say after these steps."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that training needs.
+
+    Args:
+        recipe: with everything that was left open written down.
+        batches: of the training part.
+        validate: metrics on the validation part; the lowest "loss" is the best.
+        test: scores on the held-out part; asked once, at the end.
+        every: steps between validations where the recipe says nothing.
+        steps: updates where the recipe names neither steps nor epochs.
+        facts: what `metrics.json` holds beside the metrics.
+        draw: pictures for the run folder.
+    """
+
+    recipe: Recipe
+    trained: Trained
+    batches: Batches
+    validate: Callable[[], dict[str, float]]
+    test: Callable[[], Scores]
+    every: int
+    steps: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    draw: Callable[[Path], None] | None = None
+
+
+class Task(Protocol):
+    """The module of a task."""
+
+    DEFAULTS: dict[str, dict[str, Any]]
+
+    @staticmethod
+    def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job: ...
+
+    @staticmethod
+    def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Trained: ...
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr."""
+    print(text, file=sys.stderr)

@@ -1,0 +1,120 @@
+"""What a person means who names neither task nor columns; every guess is said aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clew.data.table import Table, column_name, is_time_like, kind, labels, numeric, numeric_columns, texts
+from clew.errors import DataError
+
+LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
+WORDS = ("form", "token", "tokens", "word", "words", "text", "1")
+FEW = 50  # different values that a column of labels may have, or a tenth of the rows if those are more
+
+
+def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]:
+    """The task, and why.
+
+    Raises:
+        DataError: the table could be several things.
+    """
+    kinds = {name: kind(table, name) for name in table.columns}
+    by_kind = {k: [name for name in kinds if kinds[name] == k] for k in set(kinds.values())}
+    words, numbers = by_kind.get("texts", []), by_kind.get("number", [])
+    series, stories = by_kind.get("numbers", []) + by_kind.get("vectors", []), by_kind.get("text", [])
+    chosen = column_name(table, target) if target else ""
+    if len(words) >= 2 and (not chosen or chosen in words):
+        return "tag", "holds words with tags"
+    if table.columns == ["text"]:
+        return "generate", "is plain text"
+    if series or chosen in stories:
+        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+            return "regress", f"holds sequences, and '{chosen}' is a number"
+        if not chosen and "target" in numbers:
+            return "regress", "holds sequences with a number each"
+        return "classify", "holds sequences with labels" if series else f"'{chosen}' holds labels"
+    told = [name for name in inputs if kinds.get(name) in ("text", "texts")]
+    if told or (chosen and stories and not inputs):
+        text = f"'{(told or stories)[0]}' holds text"
+        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+            return "regress", f"{text} and '{chosen}' numbers"
+        return "classify", f"{text} and '{chosen or label_column(table)}' labels"
+    if numbers and (not stories or _is_calendar(table, stories)):
+        return "forecast", "holds numeric columns in time order"
+    if numbers and chosen:
+        return "forecast", f"'{chosen}' is a column of numbers in time order"
+    return "classify", f"holds text, and '{label_column(table)}' labels"
+
+
+def label_column(table: Table) -> str:
+    """The column that names a class: one that is called so, or the last with few different values.
+
+    Raises:
+        DataError: there is none.
+    """
+    named = [name for name in table.columns if name.strip().lower() in LABELS]
+    if named:
+        return named[-1]
+    plain = [name for name in table.columns if kind(table, name) in ("text", "number", "flags")]
+    few = [name for name in plain if _are_few(table, name)]
+    if not few:
+        raise DataError("no column looks like labels", file=table.name, hint="name it with --target")
+    return few[-1]
+
+
+def tag_columns(table: Table, inputs: Sequence[str], target: str) -> tuple[str, str]:
+    """The column of words ("" where the steps are rows of numbers) and that of tags.
+
+    Raises:
+        DataError: they cannot be told.
+    """
+    lists = [name for name in table.columns if kind(table, name) in ("texts", "text")]
+    tags = column_name(table, target) if target else ""
+    words = column_name(table, inputs[0]) if inputs else ""
+    if words and kind(table, words) not in ("texts", "text"):
+        words = ""
+    if not words and not inputs and lists:
+        called = [name for name in lists if name.lower() in WORDS and name != tags]
+        words = called[0] if called else next((name for name in lists if name != tags), "")
+        if kind(table, words or tags) == "text" and not _looks_cut(table, words, tags):
+            words = ""
+    if not tags:
+        by_name = [n for n in ("upos", "tags", "tag", "label", "labels", "class") if n in table.columns and n != words]
+        rest = [name for name in lists if name != words]
+        tags = by_name[0] if by_name else (rest[-1] if rest and words else label_column(table))
+    return words, tags
+
+
+def _looks_cut(table: Table, words: str, tags: str) -> bool:
+    """Whether two columns of text hold the same number of blanks, row by row."""
+    if not words or not tags or kind(table, tags) not in ("text", "texts"):
+        return bool(words) and not tags
+    first = list(zip(table.column(words).head(50).to_list(), table.column(tags).head(50).to_list(), strict=True))
+    sizes = [(len(str(a).split()), len(b if isinstance(b, list) else str(b).split())) for a, b in first]
+    return sum(a == b for a, b in sizes) > len(sizes) / 2
+
+
+def _are_few(table: Table, name: str) -> bool:
+    if kind(table, name) == "number":
+        values = numeric(table, name)
+        if (values != values.round()).any():
+            return False
+    different = len(set(labels(table, name)))
+    return 2 <= different <= max(2, min(table.rows // 2, max(FEW, table.rows // 10)))
+
+
+def _is_calendar(table: Table, names: Sequence[str]) -> bool:
+    """Whether the texts are times or dates: different in each row, and mostly digits."""
+    for name in names:
+        cells = texts(table, name)[:200]
+        digits = sum(ch.isdigit() for cell in cells for ch in cell)
+        if len(set(cells)) < len(cells) or digits < sum(map(len, cells)) / 3:
+            return False
+    return True
+
+
+def series_target(table: Table, chosen: str) -> str:
+    """Say which column a forecast takes and what else it might have been."""
+    others = [n for n in numeric_columns(table) if n != chosen and not is_time_like(numeric(table, n))]
+    beside = f"; others that could be the target or an --input: {', '.join(others)}" if others else ""
+    return f"target: '{chosen}', the last numeric column of {table.name}{beside}"

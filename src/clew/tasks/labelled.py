@@ -1,0 +1,323 @@
+"""What classify, regress and tag share: inputs with answers, a pooled or aligned model, and how it is asked.
+
+A task brings its `Answers`: how they are read, learned, scored and said. Everything else stands here.
+
+B rows, T steps, P numbers predicted
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clew.cells import Encoder
+from clew.config import Recipe
+from clew.data import inputs
+from clew.data.batch import Buckets, Example, Lanes, by_length, collate
+from clew.data.inputs import Input, TextInput
+from clew.data.table import Table, column_name
+from clew.errors import DataError, RunError
+from clew.models import Single, body, embedding
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores
+from clew.tasks.records import Parts, Record, gather, part
+
+AT_ONCE = 64  # sequences that are predicted together
+CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
+LONGEST = 20_000  # steps that are learned from whole
+
+
+class Answers(ABC):
+    """What belongs to an input: one label, one number, or a tag for each step."""
+
+    aligned: ClassVar[bool]  # an answer for each step, or one for the whole sequence
+    classes: ClassVar[bool]  # the answers are classes, which splits and losses can weigh
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    @abstractmethod
+    def read(self, table: Table, source: Input) -> list[Any]:
+        """The answers of a table's records, in their order."""
+
+    @abstractmethod
+    def fit(self, train: Sequence[Record]) -> Self:
+        """The same, with what the training part shows."""
+
+    @abstractmethod
+    def encode(self, record: Record, steps: int) -> np.ndarray:
+        """What the loss compares with, (T, ...). Raises DataError for an answer that the training part never had."""
+
+    @abstractmethod
+    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module: ...
+
+    @abstractmethod
+    def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
+        """Metrics of predictions (P,), or (T, P) where aligned."""
+
+    @abstractmethod
+    def baseline(self, records: Sequence[Record]) -> dict[str, dict[str, float]]:
+        """Metrics of the naive predictions, by their names."""
+
+    @abstractmethod
+    def loss(self, metrics: dict[str, float]) -> float:
+        """The number of a validation that is to be low."""
+
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """The names of what `said` gives."""
+
+    @abstractmethod
+    def said(self, predicted: np.ndarray) -> list[Any]:
+        """One prediction (P,) in the answers' own terms, a cell a column."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError where the object holds none."""
+
+
+class Labelled:
+    """A trained model of one of these tasks."""
+
+    def __init__(self, model: Single, source: Input, answers: Answers) -> None:
+        self.model, self.source, self.answers = model, source, answers
+        self.reads_text = isinstance(source, TextInput)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"input": self.source.to_json(), "answers": self.answers.to_json()}
+
+    def encode(self, record: Record) -> np.ndarray:
+        """The steps (T, I) of a record. Raises DataError with its place where it holds none."""
+        try:
+            x = self.source.encode(record.raw)
+        except DataError as error:
+            raise DataError(error.what, file=record.file, row=record.row, hint=error.hint) from error
+        if not len(x):
+            hint = "drop the row, or write something into it"
+            raise DataError("holds nothing to read", file=record.file, row=record.row, hint=hint)
+        return x
+
+    def example(self, record: Record) -> Example:
+        x = self.encode(record)
+        return Example(x, self.answers.encode(record, len(x)))
+
+    @torch.no_grad()
+    def outputs(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Predictions of whole sequences, (P,) each, or (T, P) where the answers are aligned."""
+        self.model.eval()
+        examples = [Example(x, np.zeros((len(x), 0))) for x in xs]
+        out: list[np.ndarray] = [np.empty(0)] * len(xs)
+        device = next(self.model.parameters()).device
+        for which in by_length(examples, AT_ONCE):
+            batch = collate([examples[i] for i in which])
+            lengths = torch.tensor([len(xs[i]) for i in which])
+            for rows, y_BTP in self._chunks(batch.x.to(device), lengths):
+                for i, row in zip(which, rows, strict=True):
+                    out[i] = y_BTP[row, : len(xs[i])] if self.answers.aligned else y_BTP[row, 0]
+        return out
+
+    def _chunks(self, x_BTI: Tensor, lengths: Tensor) -> Iterator[tuple[range, np.ndarray]]:
+        """The predictions of a batch: aligned ones at all steps, others, which need not be kept, at the last alone."""
+        B, T, _ = x_BTI.shape
+        padded = lengths if int(lengths.min()) < T else None
+        if isinstance(self.model.body, Encoder) or T <= CHUNK:
+            y = self.model(x_BTI, lengths=padded)[0]
+            if not self.answers.aligned:
+                y = y[torch.arange(B), lengths - 1][:, None]
+            yield range(B), y.double().cpu().numpy()
+            return
+        state, last, kept = None, torch.empty(0), []
+        for t in range(0, T, CHUNK):
+            x = x_BTI[:, t : t + CHUNK]
+            y, state = self.model(x, state, lengths=(lengths - t).clamp(0, x.shape[1]))
+            if self.answers.aligned:
+                kept.append(y.double().cpu())
+            else:
+                ends = ((lengths > t) & (lengths <= t + x.shape[1]))[:, None].to(y.device)
+                here = y[torch.arange(B), (lengths - 1 - t).clamp(0, x.shape[1] - 1)]
+                last = torch.where(ends, here, last if t else here)
+        yield range(B), (torch.cat(kept, 1) if kept else last[:, None].double().cpu()).numpy()
+
+    def score(self, records: Sequence[Record]) -> dict[str, float]:
+        return self.answers.score(self.outputs([self.encode(record) for record in records]), records)
+
+    def evaluate(self, tables: list[Table]) -> Scores:
+        records = gather(tables, self.source, self.answers.read)
+        for record in records:
+            self.answers.encode(record, 1 if not self.answers.aligned else len(self.encode(record)))
+        return self.score(records), self.answers.baseline(records), len(records)
+
+    def predictions(self, table: Table, horizon: int = 0) -> Predictions:
+        """One row a record; where the answers are aligned, one a step, beside the number of its record."""
+        records = gather([table], self.source, lambda table, source: [None] * len(source.read(table)))
+        outputs = self.outputs([self.encode(record) for record in records])
+        if not self.answers.aligned:
+            rows = [[record.row, *self.answers.said(y)] for record, y in zip(records, outputs, strict=True)]
+            return Predictions(["row", *self.answers.columns()], rows)
+        words = isinstance(self.source, TextInput)
+        rows = [
+            [n, t, *([_words(record.raw)[t - 1]] if words else []), *self.answers.said(y)]
+            for n, (record, steps) in enumerate(zip(records, outputs, strict=True), 1)
+            for t, y in enumerate(steps, 1)
+        ]
+        return Predictions(["sequence", "step", *(["word"] if words else []), *self.answers.columns()], rows)
+
+    def from_line(self, value: Any) -> np.ndarray:
+        return self.source.from_line(value)
+
+    def opening(self) -> np.ndarray:
+        return np.empty((0, 1))
+
+    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
+        """The answer to all that was heard, or, where answers are aligned, one for each step just read."""
+        steps = heard.y[0].double().cpu().numpy()
+        names = self.answers.columns()
+        if not self.answers.aligned:
+            return dict(zip(names, self.answers.said(steps[-1]), strict=True))
+        columns = zip(*(self.answers.said(step) for step in steps), strict=True)
+        return dict(zip(names, (list(column) for column in columns), strict=True))
+
+
+def prepare(
+    recipe: Recipe,
+    tables: list[Table],
+    cells: Cells | None,
+    answers: Answers,
+    unit: Callable[[Sequence[Any]], str],
+) -> Job:
+    """Read, part and encode the sources, and build the model.
+
+    Args:
+        answers: of the target column, not yet fitted.
+        unit: what texts are cut into where the recipe leaves it open, from those of the training part.
+    """
+    d, m, t = recipe.data, recipe.model, recipe.train
+    group = column_name(tables[0], d.group) if d.group else ""
+    beside = [name for name in (answers.column, group, _split_column(recipe, tables[0])) if name]
+    source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group)
+    if answers.aligned:
+        source = _with_steps(source)
+    parts = part(recipe, tables, source, answers.read, by_class=answers.classes and not answers.aligned)
+    raws = [record.raw for record in parts.train]
+    chosen = d.source_unit
+    if chosen == "auto" and isinstance(source, TextInput):
+        chosen = unit(raws)
+    source = source.fit(raws, chosen, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
+    answers = answers.fit(parts.train)
+    every = _supervise(recipe, answers)
+    trained = Labelled(nn.Module(), source, answers)  # pyright: ignore[reportArgumentType]  # the model follows
+    examples = [trained.example(record) for record in parts.train]
+    longest = max(len(example.x) for example in examples)
+    if not t.window and longest > LONGEST:
+        worst = parts.train[int(np.argmax([len(example.x) for example in examples]))]
+        raise DataError(
+            f"a sequence of {longest:,} steps is too long to learn from whole",
+            file=worst.file,
+            row=worst.row,
+            hint="--set train.window=256 learns from windows with the state carried on",
+        )
+    trained.model = _model(recipe, source, answers, cells, examples)
+    window = 128 if t.window == "auto" else t.window
+    if window:
+        trained.model.init_state(1)  # refuses an Encoder, which cannot carry a state
+        batches: Buckets | Lanes = Lanes(examples, t.batch, window, t.stride, every)
+    else:
+        batches = Buckets(examples, t.batch, every)
+    resolved = {"target": answers.column, "inputs": source.columns, "source_unit": chosen, "group": group}
+    recipe = recipe.model_copy(
+        update={
+            "data": d.model_copy(update=resolved),
+            "train": t.model_copy(update={"window": window, "supervise": every}),
+            "model": m.model_copy(update={"embedding": m.embedding or _embedding(recipe)}),
+        }
+    )
+
+    def validate() -> dict[str, float]:
+        metrics = trained.score(parts.valid)
+        return {"loss": answers.loss(metrics), **metrics}
+
+    def test() -> Scores:
+        return trained.score(parts.test), answers.baseline(parts.test), len(parts.test)
+
+    return Job(recipe, trained, batches, validate, test, every=max(1, len(batches)), facts=_facts(parts))
+
+
+def restore(
+    recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None, answers: type[Answers]
+) -> Labelled:
+    try:
+        known = answers.from_json(saved["answers"])
+        source = inputs.from_json(saved["input"], file)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
+    return Labelled(_model(recipe, source, known, cells, []), source, known)
+
+
+def _model(
+    recipe: Recipe, source: Input, answers: Answers, cells: Cells | None, train: Sequence[Example]
+) -> Single:
+    m = recipe.model
+    front = None
+    if isinstance(source, TextInput):
+        front = embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
+    stack = body(
+        m.cell,
+        front.input_size if front else source.channels,  # pyright: ignore[reportAttributeAccessIssue]
+        m.width,
+        m.layers,
+        dropout=m.dropout,
+        residual=m.residual,
+        norm=m.norm,
+        options=m.cell_options,
+        cells=cells,
+        bidirectional=m.bidirectional,
+        front=front,
+        pooling="" if answers.aligned else m.pooling,
+    )
+    return Single(stack, answers.head(stack.output_size, recipe, train))
+
+
+def _embedding(recipe: Recipe) -> int:
+    return min(recipe.model.width, 128)
+
+
+def _supervise(recipe: Recipe, answers: Answers) -> Any:
+    chosen = recipe.train.supervise
+    return (1 if answers.aligned else "last") if chosen == "auto" else chosen
+
+
+def _split_column(recipe: Recipe, table: Table) -> str:
+    """The column by which a part is chosen; the model may not see it."""
+    for wanted in (recipe.data.valid, recipe.data.test):
+        if isinstance(wanted, str) and "=" in wanted and wanted.partition("=")[0] in table.columns:
+            return wanted.partition("=")[0]
+    return ""
+
+
+def _with_steps(source: Input) -> Input:
+    """Where each step has an answer, a row of numbers is a step, and a text comes as words."""
+    if isinstance(source, TextInput):
+        return TextInput(source.column, cut=True)
+    if source.layout == "row":
+        return inputs.NumberInput(source.columns, "steps")
+    return source
+
+
+def _words(raw: Any) -> Sequence[str]:
+    return raw if isinstance(raw, list) else raw.split()
+
+
+def _facts(parts: Parts) -> dict[str, Any]:
+    sizes = {"train": len(parts.train), "valid": len(parts.valid), "test": len(parts.test)}
+    return {"parts": sizes, **({"test_seen_in_training": parts.shared} if parts.shared else {})}

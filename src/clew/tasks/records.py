@@ -1,0 +1,124 @@
+"""Records: the rows of tables as inputs with answers, parted into training, validation and test without leaks.
+
+Equal inputs land in the same part; the steps of one long series are parted in time order; a part that comes from a
+source of its own is compared with the training part, and what they share is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clew.config import Recipe
+from clew.data import series
+from clew.data.inputs import Input, NumberInput
+from clew.data.sources import read_table
+from clew.data.split import grouped, shared
+from clew.data.table import Table, column_name, texts
+from clew.errors import DataError
+
+Read = Callable[[Table, Input], list[Any]]  # the answers of a table's records, one each
+
+
+class Record(NamedTuple):
+    raw: Any
+    answer: Any
+    file: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    train: list[Record]
+    valid: list[Record]
+    test: list[Record]
+    shared: int  # records of the test part whose input occurs in the training part too
+
+
+def gather(tables: Sequence[Table], source: Input, read: Read) -> list[Record]:
+    """Every record of the tables."""
+    records = []
+    for table in tables:
+        raws, answers = source.read(table), read(table, source)
+        firsts = [int(rows[0]) for rows in source.rows(table)] if isinstance(source, NumberInput) else range(len(raws))
+        for raw, answer, first in zip(raws, answers, firsts, strict=True):
+            records.append(Record(raw, answer, table.name, table.lines[first]))
+    return records
+
+
+def part(recipe: Recipe, tables: list[Table], source: Input, read: Read, *, by_class: bool) -> Parts:
+    """The three parts as the recipe's `data.valid` and `data.test` say.
+
+    Args:
+        by_class: spread the answers, which are classes, over the parts in proportion.
+
+    Raises:
+        DataError: a part would be empty, or a source of one cannot be read.
+    """
+    named: dict[str, list[Record]] = {}
+    keep = {table.name: np.ones(table.rows, dtype=bool) for table in tables}
+    for name in ("valid", "test"):
+        wanted = getattr(recipe.data, name)
+        if isinstance(wanted, str):
+            named[name] = _named_part(wanted, tables, source, read, keep)
+    left = [_rows(table, keep[table.name]) for table in tables]
+    records = gather([table for table in left if table.rows], source, read)
+    if isinstance(source, NumberInput) and source.layout == "steps" and not source.group:
+        cut = _in_time(records, recipe, named)
+        return Parts(cut["train"], cut["valid"], cut["test"], 0)
+    fractions = {name: 0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")}
+    keys = list(source.keys([record.raw for record in records]))
+    strata = [record.answer for record in records] if by_class else None
+    indices = grouped(keys, fractions["valid"], fractions["test"], recipe.seed, strata)
+    train, valid, test = ([records[i] for i in index] for index in indices)
+    valid, test = named.get("valid", valid), named.get("test", test)
+    known = source.keys([record.raw for record in train])
+    return Parts(train, valid, test, shared(known, source.keys([record.raw for record in test])))
+
+
+def _named_part(
+    wanted: str, tables: list[Table], source: Input, read: Read, keep: dict[str, np.ndarray]
+) -> list[Record]:
+    """Records of another source, or of the rows with COLUMN=VALUE, which are then not kept for training."""
+    column, equals, value = wanted.partition("=")
+    if equals and column in tables[0].columns:
+        chosen = []
+        for table in tables:
+            which = np.array([cell.strip() == value for cell in texts(table, column_name(table, column))])
+            keep[table.name] &= ~which
+            chosen.append(_rows(table, which))
+        records = gather([table for table in chosen if table.rows], source, read)
+        if not records:
+            raise DataError(f"no row has '{value}'", file=tables[0].name, column=column, hint="look at data.test")
+        return records
+    return gather([beside(wanted, tables[0])], source, read)
+
+
+def beside(name: str, table: Table) -> Table:
+    """A source named in a recipe: as it stands, or else in the folder of the table, read as the table was."""
+    near = Path(table.name).parent / name
+    found = near if not name.startswith("sample:") and not Path(name).exists() and near.exists() else name
+    return read_table(found, header=table.header)
+
+
+def _rows(table: Table, which: np.ndarray) -> Table:
+    return table if which.all() else table.take(np.flatnonzero(which))
+
+
+def _in_time(records: list[Record], recipe: Recipe, named: dict[str, list[Record]]) -> dict[str, list[Record]]:
+    """Each series cut in time order, but for the parts that have sources of their own."""
+    cut: dict[str, list[Record]] = {"train": [], "valid": [], "test": []}
+    for record in records:
+        fractions = [0.0 if n in named else float(getattr(recipe.data, n)) for n in ("valid", "test")]
+        try:
+            slices = series.split(len(record.raw), *fractions)
+        except DataError as error:
+            raise DataError(error.what, file=record.file, hint=error.hint) from error
+        for name, steps in zip(cut, slices, strict=True):
+            if name not in named and steps.stop > steps.start:
+                cut[name].append(record._replace(raw=record.raw[steps], answer=record.answer[steps]))
+    return cut | named

@@ -1,0 +1,155 @@
+"""Tag: a label for each step of a sequence, words or rows of numbers.
+
+read         CoNLL columns, a column of words and one of tags, or rows of numbers with a label each
+model        a stack of recurrences with a softmax at each step
+baselines    the commonest tag, and the commonest tag of each word
+metrics      accuracy (of steps), and f1 (with precision and recall) of entities where the tags are BIO
+predictions  a row a step: the likeliest tag, and its probability
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from clew.config import Recipe
+from clew.data.balance import class_weights
+from clew.data.batch import Example
+from clew.data.inputs import Input, NumberInput, TextInput
+from clew.data.table import Table, column_name, kind, labels, texts, tokens
+from clew.errors import DataError
+from clew.metrics import Tags
+from clew.models.heads.classes import ClassHead
+from clew.tasks import labelled
+from clew.tasks.base import Cells, Job
+from clew.tasks.guess import tag_columns
+from clew.tasks.labelled import Answers, Labelled, Record
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "model": {"width": 128, "dropout": 0.3},
+    "train": {"epochs": 12, "lr": 3e-3, "patience": 4},
+}
+
+
+class TagNames(Answers):
+    """One of K names for each step; `counts` (K,) and the commonest tag of each word are those of the training part."""
+
+    aligned, classes = True, True
+
+    def __init__(
+        self,
+        column: str,
+        names: Sequence[str] = (),
+        counts: Sequence[int] = (),
+        by_word: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(column)
+        self.names, self.counts, self.by_word = list(names), np.array(counts, dtype=np.int64), by_word or {}
+        self.index = {name: i for i, name in enumerate(self.names)}
+
+    def read(self, table: Table, source: Input) -> list[list[str]]:
+        if isinstance(source, NumberInput):
+            if source.layout == "steps":
+                cells = labels(table, self.column)
+                return [[cells[row] for row in rows] for rows in source.rows(table)]
+            given, steps = tokens(table, self.column), [len(raw) for raw in source.read(table)]
+        else:
+            given, steps = tokens(table, self.column), [len(words) for words in source.read(table)]
+        for tags, n, row in zip(given, steps, table.lines, strict=True):
+            if len(tags) != n:
+                what = f"{len(tags)} tags for {n} {'words' if isinstance(source, TextInput) else 'steps'}"
+                hint = "each word needs one tag, parted by blanks"
+                raise DataError(what, file=table.name, row=row, column=self.column, hint=hint)
+        return given
+
+    def fit(self, train: Sequence[Record]) -> TagNames:
+        counts = Counter(tag for record in train for tag in record.answer)
+        if len(counts) < 2:
+            what = f"every step of the training part is '{next(iter(counts))}': there is nothing to tell apart"
+            raise DataError(what, file=train[0].file, column=self.column, hint="choose another --target")
+        by_word: dict[str, Counter[str]] = {}
+        for record in train:
+            if isinstance(record.raw, list):
+                for word, tag in zip(record.raw, record.answer, strict=True):
+                    by_word.setdefault(word, Counter())[tag] += 1
+        names = sorted(counts)
+        commonest = {word: min(c, key=lambda tag: (-c[tag], tag)) for word, c in by_word.items()}
+        return TagNames(self.column, names, [counts[name] for name in names], commonest)
+
+    def encode(self, record: Record, steps: int) -> np.ndarray:
+        for step, tag in enumerate(record.answer, 1):
+            if tag not in self.index:
+                raise DataError(
+                    f"the tag '{tag}' (step {step}) does not occur in the training part",
+                    file=record.file,
+                    row=record.row,
+                    column=self.column,
+                    hint=f"known: {', '.join(self.names[:8])}{', ...' if len(self.names) > 8 else ''}",
+                )
+        return np.array([self.index[tag] for tag in record.answer], dtype=np.int32)
+
+    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module:
+        t, weights = recipe.train, None
+        if t.class_weights != "none":
+            weights = torch.as_tensor(class_weights(self.counts, t.class_weights), dtype=torch.float32)
+        return ClassHead(width, len(self.names), weights, t.label_smoothing, recipe.model.dropout)
+
+    def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
+        return self._score(records, [steps.argmax(-1).tolist() for steps in predicted])
+
+    def baseline(self, records: Sequence[Record]) -> dict[str, dict[str, float]]:
+        most = int(self.counts.argmax())
+        scores = {"majority": self._score(records, [[most] * len(record.answer) for record in records])}
+        if self.by_word:
+            by_word = [[self.index[self.by_word.get(word, self.names[most])] for word in r.raw] for r in records]
+            scores["by_word"] = self._score(records, by_word)
+        return scores
+
+    def loss(self, metrics: dict[str, float]) -> float:
+        return 1 - metrics.get("f1", metrics["accuracy"])
+
+    def columns(self) -> list[str]:
+        return [self.column, "probability"]
+
+    def said(self, predicted: np.ndarray) -> list[Any]:
+        best = int(predicted.argmax())
+        return [self.names[best], float(np.exp(predicted[best]))]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "column": self.column,
+            "names": self.names,
+            "counts": self.counts.tolist(),
+            "by_word": self.by_word,
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        names, counts = [str(name) for name in saved["names"]], [int(n) for n in saved["counts"]]
+        by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
+        if len(names) < 2 or len(names) != len(counts) or not set(by_word.values()) <= set(names):
+            raise ValueError("as many counts as tags, two at least")
+        return cls(str(saved["column"]), names, counts, by_word)
+
+    def _score(self, records: Sequence[Record], predicted: Sequence[Sequence[int]]) -> dict[str, float]:
+        metric = Tags(self.names)
+        for record, tags in zip(records, predicted, strict=True):
+            metric.update([self.index[tag] for tag in record.answer], list(tags))
+        return metric.result()
+
+
+def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
+    words, tags = tag_columns(tables[0], recipe.data.inputs, recipe.data.target)
+    if words:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"inputs": [words]})})
+    return labelled.prepare(recipe, tables, cells, TagNames(tags), lambda _: "word+character")
+
+
+def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Labelled:
+    return labelled.restore(recipe, saved, file, cells, TagNames)
