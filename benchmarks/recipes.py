@@ -52,7 +52,9 @@ def measure(name: str, data: Path) -> None:
             recipe = ROOT / "recipes" / f"{name}.toml"
             run = clew.train(data / line.source, Path(out) / "run", recipe=recipe, seed=seed, progress=False)
         runs.append(run)
-        print(f"{name}, seed {seed}: {line.metric} {run['metrics'][line.metric]:.4f}, {run['seconds']:.0f} s", flush=True)
+        print(
+            f"{name}, seed {seed}: {line.metric} {run['metrics'][line.metric]:.4f}, {run['seconds']:.0f} s", flush=True
+        )
     values, seconds = [run["metrics"][line.metric] for run in runs], [run["seconds"] for run in runs]
     reached = min(values) >= line.bar if line.higher else max(values) <= line.bar
     write(

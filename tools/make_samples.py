@@ -36,7 +36,8 @@ def digits() -> str:
 
     found = load_digits()
     names = [f"r{row}c{column}" for row, column in itertools.product(range(1, 9), repeat=2)]
-    rows = [",".join(map(str, [*pixels.astype(int), label])) for pixels, label in zip(found.data, found.target)]
+    pairs = zip(found.data.astype(int), found.target, strict=True)
+    rows = [",".join(map(str, [*pixels, label])) for pixels, label in pairs]
     return "\n".join([",".join([*names, "digit"]), *rows]) + "\n"
 
 

@@ -23,7 +23,7 @@ FILES = {
     "ragged": (GOOD.replace("12,5.5", "12,5,5"), ["data.csv, row 14: ", "hint:"]),
     "encoding": (GOOD.encode().replace(b"12,5.5", b"12,\xe9"), ["data.csv, row 14", "UTF-8", "hint:"]),
     "too short": ("hour,load\n1,2\n2,3\n", ["data.csv: ", "too short", "hint:"]),
-    "no numbers": ("a,b\n" + "x,y\n" * 30, ["no numeric column", "hint:"]),
+    "no numbers": ("a,b\n" + "x,y\n" * 30, ["no column looks like labels", "hint: name it with --target"]),
 }
 
 OPTIONS = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from clew import cells
+from clew.data.windows import Windows
 from clew.diagnose.laws import check
 from clew.errors import ConfigError, NotCausalError, ShapeError
 from clew.forecast import iterate, last_value, rolling_origin, seasonal_naive
@@ -80,9 +81,11 @@ def test_the_future_does_not_reach_a_forecast() -> None:
 
 def test_a_loss_counts_every_step_ahead_after_the_warm_up() -> None:
     m = model(ahead=3, lag=2, targets=1)
-    batch = torch.randn(2, 12, 2, dtype=torch.float64)
-    y, _ = m(batch[:, :9])
-    errors = [y[:, t, k, 0] - batch[:, t + 1 + k, 0] for t in range(2, 9) for k in range(3)]
+    series = torch.randn(2, 12, 2, dtype=torch.float64)
+    (batch,) = Windows(list(series.numpy()), 9, 3, 2, targets=1, warm_up=2).epoch(0, 0)
+    y, _ = m(batch.x)
+    both = torch.cat([batch.x[:, :, :1], batch.target[:, -1]], 1)
+    errors = [y[:, t, k, 0] - both[:, t + 1 + k, 0] for t in range(2, 9) for k in range(3)]
     expected = torch.nn.functional.huber_loss(torch.stack(errors), torch.zeros(21, 2, dtype=torch.float64))
     torch.testing.assert_close(m.loss(batch), expected)
 

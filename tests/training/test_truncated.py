@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_a_window_as_long_as_the_sequence_gives_the_gradient_of_full_bptt(stride
     lanes = Lanes([document], 1, 17, stride)
     batch = next(lanes.epoch(0, 0))
     whole, m = next(Buckets([document], 1).epoch(0, 0)), model()
-    turned = int((batch.reset[0].nonzero().max()))  # the lane begins elsewhere and wraps round at the beginning
+    turned = int(batch.reset[0].nonzero().max())  # the lane begins elsewhere and wraps round at the beginning
     pieces = [Example(batch.x[0, a:b].numpy(), batch.target[0, a:b].numpy()) for a, b in ((0, turned), (turned, 17))]
     assert {tuple(x) for x in whole.x[0].tolist()} == {tuple(x) for p in pieces for x in p.x.tolist()}
     expected = sum(m.loss(next(Buckets([p], 1).epoch(0, 0))) * len(p.x) for p in pieces if len(p.x)) / 17
@@ -158,7 +160,7 @@ def test_resets_stand_where_documents_begin() -> None:
 
 @pytest.mark.parametrize(("every", "chosen"), [(1, "1111111"), (2, "1010101"), (3, "1001001"), ("last", "0000001")])
 def test_supervision(every, chosen: str) -> None:
-    assert "".join("01"[step] for step in supervision(7, every)) == chosen
+    assert "".join("01"[int(step)] for step in supervision(7, every)) == chosen
 
 
 @pytest.mark.parametrize("pooling", POOLS)
@@ -177,13 +179,13 @@ def test_a_pooled_model_learns_in_windows_what_it_learns_whole(pooling: str) -> 
 
 
 def _order(examples: list[Example], epoch: int) -> list[Example]:
-    """Documents as an epoch's lane has them: the one that it begins inside of is cut in two, and its end comes first."""
+    """Documents as an epoch's lane has them: the one that it begins inside of is cut in two, its end first."""
     whole = Lanes(examples, 1, sum(len(e.x) for e in examples), every="last")
     (batch,) = whole.epoch(0, epoch)
     starts = [*batch.reset[0].nonzero().flatten().tolist(), batch.x.shape[1]]
     pieces = [
         Example(batch.x[0, a:b].numpy(), batch.target[0, a:b].numpy())
-        for a, b in zip(starts, starts[1:], strict=False)
+        for a, b in pairwise(starts)
         if batch.mask[0, b - 1]
     ]
     return pieces
@@ -191,7 +193,7 @@ def _order(examples: list[Example], epoch: int) -> list[Example]:
 
 def test_an_encoder_cannot_carry_a_state() -> None:
     m = Single(body("gru", 1, 4, bidirectional=True), ClassHead(8, K))
-    with pytest.raises(NotCausalError, match="reads the future"):
+    with pytest.raises(NotCausalError, match="needs the future"):
         m.carry(one_pass(documents(4)), None)
 
 

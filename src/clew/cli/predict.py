@@ -71,7 +71,9 @@ def generate(
     run: Run,
     prompt: Annotated[str, typer.Option(help="What the text begins with.")] = "",
     length: Annotated[int, typer.Option(help="Units to write: characters, words, ...")] = 500,
-    temperature: Annotated[float, typer.Option(help="Under 1 nearer to the likeliest; 0 is the likeliest itself.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="Under 1 nearer to the likeliest; 0 is the likeliest itself.")
+    ] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw from the k likeliest alone; 0 = from all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest that together reach p.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,

@@ -10,7 +10,6 @@ import typer
 from clew.cli.show import print_json, print_table, say
 from clew.tasks import train as run_training
 
-
 UNITS = {"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"}
 FIRST = {  # the metric that a task is known by, and whether more of it is better
     "classify": ("accuracy", True),
@@ -71,7 +70,8 @@ def show_result(result: dict[str, Any], out: Path) -> None:
     ours, naive = metrics[name], baselines[best][name]
     better = ours > naive if higher else ours < naive
     share = f"{ours / naive:.2f} of its error" if not higher and naive else f"{name} {ours:.4g} against {naive:.4g}"
-    print(f"The model {'beats' if better else 'does not beat'} the best naive baseline ({best}): {share}.")
+    what = "forecast" if result["task"] == "forecast" else "baseline"
+    print(f"The model {'beats' if better else 'does not beat'} the best naive {what} ({best}): {share}.")
     if seen := result.get("test_seen_in_training"):
         say(f"note: {seen} of the {result['n']:,} held out occur in the training part too")
     say(f"{result['steps']} steps in {result['seconds']:.0f} s ({result['stopped']}); the run is in {out}")

@@ -9,7 +9,8 @@ B rows, T steps, I input features, N sequences
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from clew.errors import DataError
 
 SORTED_AT_ONCE = 50  # batches' worth of sequences that are sorted together: like lengths meet, the order stays random
 
-Supervise = int | Literal["last"]
+Supervise = int | str  # or "last"
 
 
 class Batch(NamedTuple):
@@ -68,7 +69,7 @@ class Example(NamedTuple):
 def supervision(length: int, every: Supervise) -> np.ndarray:
     """Which of `length` steps have a loss, (T,) bool: every n-th, counted back from the last, which always has one."""
     chosen = np.zeros(length, dtype=bool)
-    chosen[:: -max(1, length) if every == "last" else -every] = True
+    chosen[:: -max(1, length) if every == "last" else -int(every)] = True
     return chosen
 
 
@@ -152,7 +153,7 @@ class Lanes:
         total = int(lengths.sum())
         if not total:
             raise DataError("nothing to train on: every sequence is empty")
-        self.ends = np.cumsum(lengths)
+        self.ends: np.ndarray = np.cumsum(lengths)
         self.x = np.concatenate([example.x for example in examples])
         self.target = np.concatenate([example.target for example in examples])
         self.mask = None if every == 1 else np.concatenate([supervision(n, every) for n in lengths])
@@ -168,8 +169,8 @@ class Lanes:
     def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; what remains of the stream behind the last lane is left."""
         random, total = _generator(seed, epoch), len(self.x)
-        begins = self.ends - np.diff(self.ends, prepend=0)
-        order = np.concatenate([np.arange(begins[i], self.ends[i]) for i in random.permutation(len(self.ends))])
+        spans = [np.arange(begin, end) for begin, end in pairwise([0, *self.ends.tolist()])]
+        order = np.concatenate([spans[i] for i in random.permutation(len(spans))])
         order = np.roll(order, -int(random.integers(total)))[: self.lanes * self.steps].reshape(self.lanes, -1)
         long, k1, k2 = max(self.window, self.stride), self.stride, self.window
         for j in range(start, len(self)):

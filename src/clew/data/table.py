@@ -62,7 +62,9 @@ class Table:
             try:
                 self._found[name] = self._lazy.lazy().select(name).collect().to_series()
             except (Exception, pl.exceptions.PanicException) as error:
-                raise DataError("cannot be read: damaged", file=self.name, column=name, hint="write it again") from error
+                raise DataError(
+                    "cannot be read: damaged", file=self.name, column=name, hint="write it again"
+                ) from error
         return self._found[name]
 
     def take(self, rows: np.ndarray) -> Table:
@@ -103,7 +105,9 @@ def texts(table: Table, column: str | int) -> list[str]:
     if cells.dtype == pl.Boolean:
         cells = cells.cast(pl.String)
     elif cells.dtype.is_float():
-        whole = [None if x is None else str(int(x)) if x == x and abs(x) < 1e15 and x == int(x) else repr(x) for x in cells]
+        whole = [
+            None if x is None else str(int(x)) if x == x and abs(x) < 1e15 and x == int(x) else repr(x) for x in cells
+        ]
         cells = pl.Series(name, whole, dtype=pl.String)
     elif cells.dtype != pl.String:
         cells = cells.cast(pl.String)

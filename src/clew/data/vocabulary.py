@@ -62,7 +62,10 @@ class Bytes(Vocabulary):
 
     unit = "byte"
     unwritable = ()
-    size = 257
+
+    @property
+    def size(self) -> int:
+        return 257
 
     def encode(self, text: str) -> np.ndarray:
         raw = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)

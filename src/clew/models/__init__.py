@@ -1,6 +1,6 @@
 """Models: bodies of `cells` with heads that own the loss and the prediction."""
 
 from clew.models.build import body, embedding, forecaster
-from clew.models.single import Single
+from clew.models.single import Head, Single
 
-__all__ = ["Single", "body", "embedding", "forecaster"]
+__all__ = ["Head", "Single", "body", "embedding", "forecaster"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Encoder, Pointwise, Recurrence, Residual, Stack
+from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
 from clew.cells.compose import make_norm
 from clew.data.vocabulary import Vocabulary, WordsAndLetters
 from clew.errors import ConfigError, did_you_mean
@@ -53,10 +54,10 @@ def body(
     for name in options:
         if name not in allowed:
             raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, allowed))
-    parts: list[Recurrence | Encoder] = [front] if front else []
+    parts: list[Any] = [front] if front else []  # recurrences, and encoders where it is bidirectional
     for i in range(layers):
         wide = parts[-1].output_size if parts else input_size
-        layer: Recurrence | Encoder = kind(wide, width, **options)
+        layer: Any = kind(wide, width, **options)
         ends = [layer.output_size]
         if bidirectional:
             layer = Bidirectional(layer, kind(wide, width, **options))

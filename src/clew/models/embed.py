@@ -1,6 +1,6 @@
 """Units of text to vectors, each step by itself, so that what follows streams as ever.
 
-    V units, L letters, W width of a vector
+V units, L letters, W width of a vector
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Single(nn.Module):
     def _causal(self) -> Recurrence:
         if isinstance(self.body, Encoder):
             raise NotCausalError(
-                "this model reads the future (it is bidirectional), so it can neither stream nor feed itself",
+                "this model needs the future (it is bidirectional), so it can neither stream nor feed itself",
                 hint="train one with model.bidirectional = false",
             )
         return self.body

@@ -59,4 +59,3 @@ def hold_cell(x_BTI: Tensor, w: Weights, lengths: Tensor) -> tuple[Tensor, Weigh
     padded_BT1 = (~ref.valid_steps(x_BTI, lengths)).to(x_BTI.dtype)[:, :, None]  # pyright: ignore[reportOptionalOperand]
     gate_G1 = x_BTI.new_tensor([-SHUT, SHUT, 0.0, 0.0]).repeat_interleave(H)[:, None]
     return torch.cat([x_BTI, padded_BT1], 2), w._replace(ih=torch.cat([w.ih, gate_G1], 1))
-

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from clew.cells import Recurrence
 from clew.config import Recipe

@@ -15,15 +15,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import nn
 
 from clew.config import Recipe
 from clew.data.balance import class_weights
-from clew.data.batch import Example
 from clew.data.inputs import Input, NumberInput
 from clew.data.table import Table, column_name, labels
 from clew.errors import DataError
 from clew.metrics import Classes
+from clew.models import Head
 from clew.models.heads.classes import ClassHead
 from clew.tasks import labelled
 from clew.tasks.base import Cells, Job
@@ -79,7 +78,7 @@ class Labels(Answers):
             )
         return np.full(steps, self.index[record.answer], dtype=np.int32)
 
-    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module:
+    def head(self, width: int, recipe: Recipe) -> Head:
         t = recipe.train
         weights = None
         if t.class_weights != "none":

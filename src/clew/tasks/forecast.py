@@ -188,7 +188,8 @@ def make_plan(
             hint="set data.season to a shorter one, or data.anchor=last",
         )
     ahead = 1 if recipe.model.mode == "iterative" else horizon
-    window = (0 if recipe.train.window == "auto" else recipe.train.window) or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
+    asked = 0 if recipe.train.window == "auto" else recipe.train.window
+    window = asked or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
     levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
     return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
 

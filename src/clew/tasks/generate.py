@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from clew.config import Recipe
 from clew.data import inputs, series
@@ -226,7 +225,9 @@ def _model(recipe: Recipe, source: TextInput, cells: Cells | None) -> Single:
         bidirectional=m.bidirectional,
         front=front,
     )
-    model = Single(stack, ClassHead(stack.output_size, source.known.size, None, recipe.train.label_smoothing, m.dropout))
+    model = Single(
+        stack, ClassHead(stack.output_size, source.known.size, None, recipe.train.label_smoothing, m.dropout)
+    )
     model.init_state(1)  # refuses an Encoder: what reads the future cannot foresee it
     return model
 
@@ -250,7 +251,7 @@ def _parts(recipe: Recipe, tables: list[Table], source: TextInput) -> list[list[
     fractions = [0.0 if name in named else float(getattr(d, name)) for name in ("valid", "test")]
     documents = _documents(tables, source)
     if len(documents) >= ENOUGH:
-        indices = grouped(source.keys([doc.text for doc in documents]), *fractions, recipe.seed)
+        indices = grouped(source.keys([doc.text for doc in documents]), fractions[0], fractions[1], recipe.seed)
         parts = [[documents[i] for i in index] for index in indices]
     else:
         parts = [[], [], []]

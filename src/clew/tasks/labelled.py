@@ -23,7 +23,7 @@ from clew.data.batch import Buckets, Example, Lanes, by_length, collate
 from clew.data.inputs import Input, TextInput
 from clew.data.table import Table, column_name
 from clew.errors import DataError, RunError
-from clew.models import Single, body, embedding
+from clew.models import Head, Single, body, embedding
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores
 from clew.tasks.records import Parts, Record, gather, part
 
@@ -54,7 +54,7 @@ class Answers(ABC):
         """What the loss compares with, (T, ...). Raises DataError for an answer that the training part never had."""
 
     @abstractmethod
-    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module: ...
+    def head(self, width: int, recipe: Recipe) -> Head: ...
 
     @abstractmethod
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
@@ -225,7 +225,7 @@ def prepare(
             row=worst.row,
             hint="--set train.window=256 learns from windows with the state carried on",
         )
-    trained.model = _model(recipe, source, answers, cells, examples)
+    trained.model = _model(recipe, source, answers, cells)
     window = 128 if t.window == "auto" else t.window
     if window:
         trained.model.init_state(1)  # refuses an Encoder, which cannot carry a state
@@ -251,9 +251,7 @@ def prepare(
     return Job(recipe, trained, batches, validate, test, every=max(1, len(batches)), facts=_facts(parts))
 
 
-def restore(
-    recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None, answers: type[Answers]
-) -> Labelled:
+def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None, answers: type[Answers]) -> Labelled:
     try:
         known = answers.from_json(saved["answers"])
         source = inputs.from_json(saved["input"], file)
@@ -261,12 +259,10 @@ def restore(
         if isinstance(error, RunError):
             raise
         raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
-    return Labelled(_model(recipe, source, known, cells, []), source, known)
+    return Labelled(_model(recipe, source, known, cells), source, known)
 
 
-def _model(
-    recipe: Recipe, source: Input, answers: Answers, cells: Cells | None, train: Sequence[Example]
-) -> Single:
+def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None) -> Single:
     m = recipe.model
     front = None
     if isinstance(source, TextInput):
@@ -285,7 +281,7 @@ def _model(
         front=front,
         pooling="" if answers.aligned else m.pooling,
     )
-    return Single(stack, answers.head(stack.output_size, recipe, train))
+    return Single(stack, answers.head(stack.output_size, recipe))
 
 
 def _embedding(recipe: Recipe) -> int:

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from torch import nn
 
 from clew.config import Recipe
-from clew.data.batch import Example
 from clew.data.inputs import Input, NumberInput
 from clew.data.series import Scaler
 from clew.data.table import Table, column_name, guess_target, numeric
 from clew.errors import DataError
 from clew.metrics import Numbers
+from clew.models import Head
 from clew.models.heads.numbers import NumberHead
 from clew.tasks import labelled
 from clew.tasks.base import Cells, Job
@@ -68,7 +67,7 @@ class Number(Answers):
     def encode(self, record: Record, steps: int) -> np.ndarray:
         return np.tile(self.scaler.apply(np.array([record.answer])), (steps, 1)).astype(np.float32)
 
-    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module:
+    def head(self, width: int, recipe: Recipe) -> Head:
         return NumberHead(width, 1, recipe.model.dropout)
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:

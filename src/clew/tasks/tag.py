@@ -16,15 +16,14 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import nn
 
 from clew.config import Recipe
 from clew.data.balance import class_weights
-from clew.data.batch import Example
 from clew.data.inputs import Input, NumberInput, TextInput
-from clew.data.table import Table, column_name, kind, labels, texts, tokens
+from clew.data.table import Table, labels, tokens
 from clew.errors import DataError
 from clew.metrics import Tags
+from clew.models import Head
 from clew.models.heads.classes import ClassHead
 from clew.tasks import labelled
 from clew.tasks.base import Cells, Job
@@ -94,7 +93,7 @@ class TagNames(Answers):
                 )
         return np.array([self.index[tag] for tag in record.answer], dtype=np.int32)
 
-    def head(self, width: int, recipe: Recipe, train: Sequence[Example]) -> nn.Module:
+    def head(self, width: int, recipe: Recipe) -> Head:
         t, weights = recipe.train, None
         if t.class_weights != "none":
             weights = torch.as_tensor(class_weights(self.counts, t.class_weights), dtype=torch.float32)

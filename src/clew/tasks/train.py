@@ -17,7 +17,7 @@ from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cell
 from clew.tasks import classify, forecast, generate, guess, regress, tag
-from clew.tasks.base import Cells, Job, Task, Trained, say
+from clew.tasks.base import Cells, Job, Trained, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
 

@@ -164,7 +164,9 @@ def _update(state: TrainingState, batches: list[Any], settings: Settings, carrie
     norm = nn.utils.get_total_norm(gradients)
     size = float(norm)
     if not (math.isfinite(value) and math.isfinite(size)):  # before clipping, which would spread a NaN to all
-        raise watch.non_finite(counts.step + 1, state.model, batches, value, state.kept())
+        raise watch.non_finite(
+            counts.step + 1, state.model, batches if len(batches) > 1 else batches[0], value, state.kept()
+        )
     if settings.clip > 0:
         nn.utils.clip_grads_with_norm_(state.parameters, settings.clip, norm)
     for group in state.optimizer.param_groups:

@@ -138,7 +138,7 @@ class TrainingState:
         if groups["carried"]:
             rows = next(iter(groups["carried"].values())).shape[0]
             like = self.model.init_state(rows)  # pyright: ignore[reportCallIssue]
-            self.carried = tree.map(lambda leaf: leaf.to(self.device), tree.from_named(like, groups["carried"]))
+            self.carried = tree.map(lambda leaf: leaf.to(self.device), tree.from_named(groups["carried"], like))
         self.keep_random()
         self._saved = (self.counts.step, self.counts.validated)
         self._began = time.perf_counter() - self.counts.seconds

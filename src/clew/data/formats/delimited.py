@@ -81,9 +81,8 @@ def _plainly(text: str, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | 
             separator=separator,
             quote_char=None,
             infer_schema=False,
-            missing_utf8_is_empty_string=True,
             new_columns=[str(i) for i in range(width)],
-        )
+        ).fill_null("")
     except (Exception, pl.exceptions.PanicException):
         return None
     return (frame, range(1, rows + 1)) if frame.shape == (rows, width) else None

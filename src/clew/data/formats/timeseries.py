@@ -27,7 +27,9 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
             continue
         if not begun:
             if not row.startswith("@"):
-                raise DataError(f"'{row[:30]}' stands before @data", file=name, row=line, hint="the header ends in @data")
+                raise DataError(
+                    f"'{row[:30]}' stands before @data", file=name, row=line, hint="the header ends in @data"
+                )
             key, *values = row[1:].split()
             said[key.lower()] = values
             begun = key.lower() == "data"
