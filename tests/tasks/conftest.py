@@ -49,7 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (folder / "story.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 60)
     r = random.Random(1)
     waves = []
-    for i in range(80):
+    for _ in range(80):
         kind, n = r.choice(["up", "down"]), r.randint(4, 9)
         values = [round((t if kind == "up" else -t) + r.gauss(0, 0.3), 4) for t in range(n)]
         other = [round(r.gauss(0, 1), 4) for _ in range(n)]

@@ -98,7 +98,9 @@ def test_a_stream_says_what_a_prediction_says(runs: dict[str, Path], files: dict
             expected = dict(zip(trained.answers.columns(), trained.answers.said(whole), strict=True))
             assert answers[-1].keys() == expected.keys()
             for key, value in expected.items():
-                assert answers[-1][key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6))
+                assert answers[-1][key] == (
+                    value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6)
+                )
 
 
 def test_a_stream_of_text_foresees_what_the_whole_pass_foresees(runs: dict[str, Path], run_clew) -> None:
@@ -146,7 +148,16 @@ def test_what_writes_no_text_says_so(runs: dict[str, Path], run_clew) -> None:
 
 def test_a_bidirectional_model_classifies_and_does_not_stream(files: dict[str, Path], tmp_path: Path, run_clew) -> None:
     for pooling in ("last", "mean", "max", "sum", "attention"):
-        options = ["--target", "label", "--set", "bidirectional=true", "--set", "steps=4", "--set", f"pooling={pooling}"]
+        options = [
+            "--target",
+            "label",
+            "--set",
+            "bidirectional=true",
+            "--set",
+            "steps=4",
+            "--set",
+            f"pooling={pooling}",
+        ]
         run = tmp_path / pooling
         assert run_clew("train", files["reviews"], "--out", run, *options).code == 0
         assert run_clew("predict", run, files["reviews"]).code == 0

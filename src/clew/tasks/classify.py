@@ -112,8 +112,10 @@ class Labels(Answers):
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        names, counts = [str(name) for name in saved["names"]], [int(n) for n in saved["counts"]]
-        if len(names) < 2 or len(names) != len(counts) or len(set(names)) != len(names) or min(counts) < 1:
+        names, counts = list(saved["names"]), [int(n) for n in saved["counts"]]
+        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise TypeError("labels are different texts")
+        if len(names) < 2 or len(names) != len(counts) or min(counts) < 1:
             raise ValueError("as many counts as labels, two at least")
         return cls(str(saved["column"]), names, counts)
 

@@ -129,11 +129,7 @@ class Writer:
     def write(
         self, prompt: str, *, length: int, temperature: float, seed: int, top_k: int = 0, top_p: float = 1.0
     ) -> Iterator[str]:
-        """What follows the prompt, piece by piece: at most `length` units, fewer where the document ends.
-
-        Raises:
-            DataError: the prompt holds a unit that the training part never showed.
-        """
+        """What follows the prompt, piece by piece: at most `length` units, fewer where the document ends."""
         self.model.eval()
         units = self.vocabulary.encode(prompt)
         x = torch.as_tensor(np.concatenate([self.opening(), units]), dtype=torch.int64)[None]

@@ -130,8 +130,10 @@ class TagNames(Answers):
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        names, counts = [str(name) for name in saved["names"]], [int(n) for n in saved["counts"]]
+        names, counts = list(saved["names"]), [int(n) for n in saved["counts"]]
         by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
+        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise TypeError("tags are different texts")
         if len(names) < 2 or len(names) != len(counts) or not set(by_word.values()) <= set(names):
             raise ValueError("as many counts as tags, two at least")
         return cls(str(saved["column"]), names, counts, by_word)
