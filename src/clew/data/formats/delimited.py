@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from clew.data.formats.plain import decoded
+from clew.data.formats.header import is_header, is_number
+from clew.data.formats.plain import checked
 from clew.errors import DataError
 
-ENOUGH = 1 << 16  # letters that are looked at to find the separator
-SEEN = 1000  # rows that are looked at to tell a header
+ENOUGH = 1 << 16  # bytes that are looked at to find the separator
+CHUNK = 1 << 18  # cells that are held as Python texts at once
 csv.field_size_limit(1 << 30)  # a cell may hold a whole text; the limit is the process's, its default 131,072 letters
 
 
@@ -38,26 +39,28 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
     Args:
         name: what errors call the file.
         separators: those that are possible, the likeliest last.
-        header: whether the first row names the columns; None to tell by its cells. It does not where all of them are
-            numbers, or where a text in it comes again below.
+        header: whether the first row names the columns; None to tell by its cells (see `header.is_header`).
 
     Raises:
         DataError: no UTF-8 text, nothing in it, a ragged row, an open quote, a column named twice.
     """
-    text = decoded(name, content)
-    if not text.strip():
+    content = checked(name, content)
+    if not content.strip():
         raise DataError("is empty", file=name, hint="a table needs a header and rows, or rows of numbers")
-    separator = _separator(text[:ENOUGH], separators)
-    frame, lines = _plainly(text, separator) or _carefully(name, text, separator)
+    separator = _separator(content[:ENOUGH].decode(errors="ignore"), separators)
+    frame, lines = _plainly(content, separator) or _carefully(name, content, separator)
     first = [str(cell) for cell in frame.row(0)]
     if header is None:
-        header = not all(_is_number(cell, separator) for cell in first) and not _comes_again(frame, first)
+        header = is_header(frame, separator == ";")
     names = [cell.strip() for cell in first] if header else [str(i + 1) for i in range(len(first))]
     if header:
         for i, column in enumerate(names):
             if column in names[:i]:
                 what = f"the header names '{column}' twice"
-                raise DataError(what, file=name, row=lines[0], column=column, hint="rename one of the columns")
+                hint = "rename one of the columns"
+                if is_number(column):
+                    hint += "; if the file has no header, say so"
+                raise DataError(what, file=name, row=lines[0], column=column, hint=hint)
         frame, lines = frame[1:], lines[1:]
     if not frame.height:
         raise DataError("holds a header and no rows", file=name, hint="add the measurements below it")
@@ -65,18 +68,23 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
     return Cells(frame, lines, header, separator == ";")
 
 
-def _plainly(text: str, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | None:
+def _plainly(content: bytes, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | None:
     """The cells of a text in which nothing needs care, or None."""
-    body = text.removesuffix("\n")
-    width = body.partition("\n")[0].count(separator) + 1
-    rows = body.count("\n") + 1
-    if width < 2 or '"' in body or "\r" in body or "\n\n" in body or body.startswith("\n"):
+    if b'"' in content:
         return None
-    if body.count(separator) != (width - 1) * rows:
+    if b"\r" in content:
+        if content.count(b"\r") != content.count(b"\r\n"):
+            return None
+        content = content.replace(b"\r\n", b"\n")
+    content = content.rstrip(b"\n")
+    first, mark = content.partition(b"\n")[0], separator.encode()
+    width, rows = first.count(mark) + 1, content.count(b"\n") + 1
+    # polars fills a short row up and refuses a long one, so that the sum of all separators tells whether any is short
+    if not first.strip() or b"\n\n" in content or content.count(mark) != (width - 1) * rows:
         return None
     try:
         frame = pl.read_csv(
-            body.encode(),
+            content,
             has_header=False,
             separator=separator,
             quote_char=None,
@@ -85,22 +93,73 @@ def _plainly(text: str, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | 
         ).fill_null("")
     except (Exception, pl.exceptions.PanicException):
         return None
-    return (frame, range(1, rows + 1)) if frame.shape == (rows, width) else None
+    if frame.shape != (rows, width) or (width == 1 and (frame["0"].str.strip_chars() == "").any()):
+        return None
+    return frame, range(1, rows + 1)
 
 
-def _carefully(name: str, text: str, separator: str) -> tuple[pl.DataFrame, list[int]]:
-    rows, lines = _rows(name, text, separator)
-    columns = {str(i): [row[i] for row in rows] for i in range(len(rows[0]))}
-    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), lines
+def _carefully(name: str, content: bytes, separator: str) -> tuple[pl.DataFrame, list[int]]:
+    """Quotes mean something; but where they do not come in pairs, a text parted by tabs holds them as letters."""
+    try:
+        return _columns(name, content, separator, csv.QUOTE_MINIMAL)
+    except DataError as error:
+        if separator != "\t" or b'"' not in content:
+            raise
+        try:
+            return _columns(name, content, separator, csv.QUOTE_NONE)
+        except DataError:
+            raise error from None
 
 
-def _comes_again(frame: pl.DataFrame, first: list[str]) -> bool:
-    """Whether a text of the first row stands again below, as a category does and a name does not."""
-    below = frame[1:SEEN]
-    return any(
-        bool(cell.strip()) and not _is_number(cell, "") and bool((column == cell).any())
-        for cell, column in zip(first, below, strict=True)
-    )
+def _columns(name: str, content: bytes, separator: str, quoting: int) -> tuple[pl.DataFrame, list[int]]:
+    frames: list[pl.DataFrame] = []
+    lines: list[int] = []
+    flat: list[str] = []  # a list a row would keep the garbage collector busy
+    width = 1
+    for line, cells in _rows(name, content, separator, quoting):
+        width = len(cells)
+        flat.extend(cells)
+        lines.append(line)
+        if len(flat) >= CHUNK:
+            frames.append(_frame(flat, width))
+            flat.clear()
+    return pl.concat([*frames, _frame(flat, width)]), lines
+
+
+def _frame(flat: list[str], width: int) -> pl.DataFrame:
+    return pl.DataFrame({str(i): pl.Series(flat[i::width], dtype=pl.String) for i in range(width)})
+
+
+def _rows(name: str, content: bytes, separator: str, quoting: int) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row begins, and its cells.
+
+    Blank lines are passed over, but for those between the rows of a single column: there one is an empty cell, and
+    leaving it out would move the time of all that follow.
+    """
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+    reader = csv.reader(text, delimiter=separator, strict=True, quoting=quoting)  # pyright: ignore[reportArgumentType]
+    blank: list[int] = []
+    width, line = 0, 1
+    try:
+        for cells in reader:
+            if len(cells) < 2 and not "".join(cells).strip():
+                blank.append(line)
+            else:
+                if width == 1:
+                    yield from ((gap, [""]) for gap in blank)
+                blank.clear()
+                width = width or len(cells)
+                if len(cells) != width:
+                    raise DataError(
+                        f"{len(cells)} cells, where the first row has {width}",
+                        file=name,
+                        row=line,
+                        hint="a cell that holds the separator must stand in double quotes",
+                    )
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"cannot be parsed: {error}", file=name, row=line, hint="look for an open quote") from error
 
 
 def _separator(text: str, separators: str) -> str:
@@ -113,46 +172,3 @@ def _separator(text: str, separators: str) -> str:
         if agree > agreeing:  # at a tie the one that comes first: "1,5;2,5" is parted by its semicolon
             best, agreeing = separator, agree
     return best
-
-
-def _rows(name: str, text: str, separator: str) -> tuple[list[list[str]], list[int]]:
-    """The cells, and the line on which each row begins.
-
-    Blank lines are passed over, but for those between the rows of a single column: there one is an empty cell, and
-    leaving it out would move the time of all that follow.
-    """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    blank: list[int] = []
-    line = 1
-    try:
-        for cells in reader:
-            if len(cells) < 2 and not "".join(cells).strip():
-                blank.append(line)
-            else:
-                if rows and len(rows[0]) == 1:
-                    rows.extend([""] for _ in blank)
-                    lines.extend(blank)
-                blank.clear()
-                if rows and len(cells) != len(rows[0]):
-                    raise DataError(
-                        f"{len(cells)} cells, where the first row has {len(rows[0])}",
-                        file=name,
-                        row=line,
-                        hint="a cell that holds the separator must stand in double quotes",
-                    )
-                rows.append(cells)
-                lines.append(line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"cannot be parsed: {error}", file=name, row=line, hint="look for an open quote") from error
-    return rows, lines
-
-
-def _is_number(cell: str, separator: str) -> bool:
-    try:
-        float(cell.replace(",", ".") if separator == ";" else cell)
-    except ValueError:
-        return False
-    return True

@@ -5,24 +5,28 @@ A value is a number, a text, true or false, null, a list of numbers or of texts,
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import polars as pl
 
-from clew.data.formats.plain import decoded
+from clew.data.formats.plain import checked
 from clew.errors import DataError
 
 KINDS: dict[str, Any] = {
+    "": pl.String,  # nothing but null
     "number": pl.Float64,
     "whole number": pl.Int64,
     "text": pl.String,
     "truth value": pl.Boolean,
+    "empty list": pl.List(pl.String),
     "list of texts": pl.List(pl.String),
     "list of numbers": pl.List(pl.Float64),
     "list of steps": pl.List(pl.List(pl.Float64)),
 }
 LARGEST = 2**63
+CHUNK = 1 << 23  # bytes of lines that are held as Python objects at once
 
 
 def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
@@ -31,61 +35,102 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
     Raises:
         DataError: a line that is no JSON or no object, a value of another kind than the column's others.
     """
-    rows, lines = [], []
+    content = checked(name, content)
+    rows: list[dict[str, Any]] = []
+    lines: list[int] = []
     kinds: dict[str, str] = {}
-    for line, text in enumerate(decoded(name, content).split("\n"), 1):
+    chunks: list[pl.DataFrame] = []
+    held = 0
+    for line, text in enumerate(io.BytesIO(content), 1):
         if not text.strip():
             continue
-        row = _object(name, line, text)
+        row = _object(name, line, text.decode())
         for column, value in row.items():
             kind = _kind(name, line, column, value)
-            if kind:
-                kinds[column] = _joined(kinds.get(column, kind), kind, name, line, column)
-            else:
-                kinds.setdefault(column, "")
+            if column not in kinds:
+                if not _is_text(column):
+                    raise DataError(f"no name for a column: {column!a}", file=name, row=line, hint="rename it")
+                kinds[column] = kind
+            elif kind and kind != kinds[column]:
+                kinds[column] = _joined(kinds[column], kind, name, line, column)
         rows.append(row)
         lines.append(line)
-    if not rows:
+        held += len(text)
+        if held > CHUNK and kinds:
+            chunks.append(_frame(rows, kinds))
+            rows, held = [], 0
+    if not lines:
         raise DataError("is empty", file=name, hint="write an object a line")
     if not kinds:
         raise DataError("holds objects without keys", file=name, hint='{"text": "...", "label": "..."}')
+    types = {column: KINDS[kind] for column, kind in kinds.items()}
+    chunks.append(_frame(rows, kinds))
+    return pl.concat([_completed(chunk, types) for chunk in chunks]), lines
+
+
+def _frame(rows: list[dict[str, Any]], kinds: dict[str, str]) -> pl.DataFrame:
     columns = {
-        column: pl.Series(column, [row.get(column) for row in rows], dtype=KINDS[kind or "text"], strict=False)
+        column: pl.Series(column, [row.get(column) for row in rows], dtype=KINDS[kind], strict=False)
         for column, kind in kinds.items()
     }
-    return pl.DataFrame(columns), lines
+    return pl.DataFrame(columns, height=len(rows))
+
+
+def _completed(chunk: pl.DataFrame, types: dict[str, Any]) -> pl.DataFrame:
+    """With the columns that came later, and those that turned out to be of another kind."""
+    return chunk.select(
+        pl.col(column).cast(dtype) if column in chunk.columns else pl.lit(None, dtype).alias(column)
+        for column, dtype in types.items()
+    )
 
 
 def _object(name: str, line: int, text: str) -> dict[str, Any]:
+    reason = "a number is too long"
     try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply").lower()
-        raise DataError(f"is not JSON: {reason}", file=name, row=line, hint="write one object a line") from error
-    if not isinstance(row, dict):
-        hint = 'write {"text": ..., "label": ...}, one a line'
+        row = json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        reason = error.msg.lower()
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError:
+        pass
+    else:
+        if isinstance(row, _Pairs):
+            found = dict(row)
+            if len(found) < len(row):
+                keys = [key for key, _ in row]
+                twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+                raise DataError("a key twice in one object", file=name, row=line, column=twice, hint="leave one out")
+            return found
+        hint = 'write {"text": ..., "label": ...} or {"steps": [...]}, one a line'
         raise DataError(f"is not an object: {text.strip()[:40]}", file=name, row=line, hint=hint)
-    return row
+    raise DataError(f"is not JSON: {reason}", file=name, row=line, hint="write one object a line")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it stands, keys that come twice included."""
 
 
 def _kind(name: str, line: int, column: str, value: Any) -> str:
-    """What a value is, in words; "" for null and the empty list."""
-    if value is None or value == []:
+    """What a value is, in words; "" for null."""
+    if value is None:
         return ""
+    if isinstance(value, str) and _is_text(value):
+        return "text"
     if isinstance(value, bool):
         return "truth value"
-    if isinstance(value, str):
-        return "text"
     if _is_number(value):
         return "whole number" if isinstance(value, int) else "number"
-    if isinstance(value, list):
-        if all(isinstance(part, str) for part in value):
+    if isinstance(value, list) and not isinstance(value, _Pairs):
+        if not value:
+            return "empty list"
+        if all(isinstance(part, str) and _is_text(part) for part in value):
             return "list of texts"
         if all(_is_number(part) or part is None for part in value):
             return "list of numbers"
-        if all(isinstance(part, list) and all(_is_number(x) or x is None for x in part) for part in value):
+        if all(type(part) is list and all(_is_number(x) or x is None for x in part) for part in value):
             return "list of steps"
-    what = "an object within the object" if isinstance(value, dict) else "a value that no column can hold"
+    what = "an object within the object" if isinstance(value, _Pairs) else "a value that no column can hold"
     hint = "use numbers, texts, or lists of either"
     raise DataError(what, file=name, row=line, column=column, hint=hint)
 
@@ -96,11 +141,30 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (isinstance(value, int) and -LARGEST <= value < LARGEST)
 
 
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: JSON may escape half a letter, a lone surrogate."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _joined(before: str, kind: str, name: str, line: int, column: str) -> str:
     """The kind of a column that has held `before` and now holds `kind`."""
     if not before or before == kind:
         return kind
     if {before, kind} == {"number", "whole number"}:
         return "number"
-    what = f"a {kind}, where the column held a {before} before"
+    if before == "empty list" and kind.startswith("list"):
+        return kind
+    if kind == "empty list" and before.startswith("list"):
+        return before
+    what = f"{_a(kind)}, where the column held {_a(before)} before"
     raise DataError(what, file=name, row=line, column=column, hint="write the whole column as one kind")
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -6,23 +6,29 @@ what belongs to it.
 
 from __future__ import annotations
 
+import io
 import math
 
+import numpy as np
 import polars as pl
 
-from clew.data.formats.plain import decoded
+from clew.data.formats.plain import checked
 from clew.errors import DataError
 
 
 def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
-    """Raises DataError where a line is not what the header says."""
+    """The table, and the line of each series.
+
+    Raises:
+        DataError: a line that is not what the header says, a value that is missing, time stamps in the series.
+    """
     said: dict[str, list[str]] = {}
-    series: list[list[list[float]]] = []
+    series: list[list[np.ndarray]] = []
     answers: list[str] = []
     lines: list[int] = []
     begun = False
-    for line, row in enumerate(decoded(name, content).split("\n"), 1):
-        row = row.strip()
+    for line, raw in enumerate(io.BytesIO(checked(name, content)), 1):
+        row = raw.decode().strip()
         if not row or row.startswith("#"):
             continue
         if not begun:
@@ -30,7 +36,7 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
                 raise DataError(
                     f"'{row[:30]}' stands before @data", file=name, row=line, hint="the header ends in @data"
                 )
-            key, *values = row[1:].split()
+            key, *values = row[1:].split() or [""]
             said[key.lower()] = values
             begun = key.lower() == "data"
             if _is_true(said.get("timestamps")):
@@ -56,7 +62,7 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
     return pl.DataFrame(columns), lines
 
 
-def _series(name: str, line: int, row: str, said: dict[str, list[str]]) -> tuple[list[list[float]], str]:
+def _series(name: str, line: int, row: str, said: dict[str, list[str]]) -> tuple[list[np.ndarray], str]:
     parts, answer = row.split(":"), ""
     labelled = _is_true(said.get("classlabel")) or _is_true(said.get("targetlabel"))
     if labelled:
@@ -71,16 +77,20 @@ def _series(name: str, line: int, row: str, said: dict[str, list[str]]) -> tuple
     if len(parts) != wanted or not parts:
         what = f"{len(parts)} channels, where @dimensions says {wanted}"
         raise DataError(what, file=name, row=line, hint="part channels by ':', values by ','")
-    channels = [[_number(name, line, cell) for cell in part.split(",")] for part in parts]
+    channels = [np.array([_number(name, line, cell) for cell in part.split(",")]) for part in parts]
     if len({len(channel) for channel in channels}) > 1:
         what = f"channels of {' and '.join(str(n) for n in sorted({len(c) for c in channels}))} steps in one series"
         raise DataError(what, file=name, row=line, hint="each channel needs a value at each step")
+    length = said.get("serieslength", [])
+    if _is_true(said.get("equallength")) and length and length[0].isdecimal() and len(channels[0]) != int(length[0]):
+        what = f"{len(channels[0])} steps, where @seriesLength says {length[0]}"
+        raise DataError(what, file=name, row=line, hint="mend the line, or write @equalLength false")
     return channels, answer
 
 
 def _number(name: str, line: int, cell: str) -> float:
     try:
-        value = float(cell)
+        value = math.nan if "_" in cell else float(cell)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
