@@ -1,7 +1,8 @@
 """`make demo`: the commands of a first hour, run as a person would, with their output.
 
 Trains on the CO2 record of Mauna Loa, compares with the naive forecasts on the held-out tail, and streams the record
-through the trained model step by step, holding the last forecast against that of the whole pass.
+through the trained model step by step, holding the last forecast against that of the whole pass. Then digits are told
+apart, row by row of their pixels, and a text is learned letter by letter and written on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from clew import load
 from clew.data.sources import read_table
 from clew.data.table import numeric
 
-RUN = Path("runs/demo")
+RUN, DIGITS, PROVERBS = Path("runs/demo"), Path("runs/digits"), Path("runs/proverbs")
 
 
 def clew(*arguments: str, feed: str | None = None) -> str:
@@ -31,7 +32,14 @@ def clew(*arguments: str, feed: str | None = None) -> str:
 
 
 def main() -> None:
-    shutil.rmtree(RUN, ignore_errors=True)
+    for run in (RUN, DIGITS, PROVERBS):
+        shutil.rmtree(run, ignore_errors=True)
+    forecast()
+    classify()
+    write()
+
+
+def forecast() -> None:
     print(clew("train", "sample:co2", "--out", str(RUN)), end="")
     metrics = json.loads((RUN / "metrics.json").read_text())
     whole = [float(row.split(",")[1]) for row in clew("predict", str(RUN), "sample:co2").splitlines()[1:]]
@@ -53,6 +61,19 @@ def main() -> None:
         sys.exit("the stream and the whole pass differ")
     if metrics["metrics"]["mase"] >= metrics["baseline"]["seasonal_naive"]["mase"]:
         sys.exit("the model does not beat the seasonal naive forecast")
+
+
+def classify() -> None:
+    task = ("--task", "classify", "--target", "digit", "--set", "channels=8", "--set", "epochs=10")
+    print(clew("train", "sample:digits", *task, "--out", str(DIGITS)), end="")
+    accuracy = json.loads((DIGITS / "metrics.json").read_text())["metrics"]["accuracy"]
+    if accuracy < 0.9:
+        sys.exit(f"only {accuracy:.1%} of the digits are told apart")
+
+
+def write() -> None:
+    print(clew("train", "sample:proverbs", "--set", "steps=300", "--out", str(PROVERBS)), end="")
+    print(clew("generate", str(PROVERBS), "--prompt", "The wise ", "--length", "160", "--temperature", "0.6"), end="")
 
 
 if __name__ == "__main__":

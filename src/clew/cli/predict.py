@@ -53,10 +53,7 @@ def predict(
     trained = load(run)
     said = trained.predictions(read_for(run, source), horizon)
     if as_json:
-        if said.columns[0] == "step":
-            print_json({"task": "forecast", **said.about, "forecast": [row[1] for row in said.rows]})
-        else:
-            print_json({"columns": said.columns, "rows": said.rows})
+        print_json(said.short or {"columns": said.columns, "rows": said.rows})
         return
     lines = out is not None and out.suffix.lower() in (".jsonl", ".ndjson")
     text = _lines(said.columns, said.rows) if lines else _delimited(said.columns, said.rows)

@@ -32,7 +32,7 @@ class Predictions:
 
     columns: list[str]
     rows: list[list[Any]]
-    about: dict[str, Any] = field(default_factory=dict)  # what is said once, beside the rows
+    short: dict[str, Any] = field(default_factory=dict)  # as one JSON object, where that is shorter than the rows
 
 
 class Heard(NamedTuple):
@@ -106,6 +106,12 @@ class Task(Protocol):
 
     @staticmethod
     def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Trained: ...
+
+
+def window_of(recipe: Recipe, usual: int) -> int:
+    """The steps that a gradient reaches back, 0 for whole sequences; "auto" is the task's usual number as long as
+    nothing measures how far back the data reach."""
+    return usual if recipe.train.window == "auto" else recipe.train.window
 
 
 def say(text: str) -> None:

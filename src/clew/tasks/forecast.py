@@ -31,7 +31,7 @@ from clew.forecast import BASELINES, direct, iterate, rolling_origin
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body, forecaster
 from clew.tasks import plot
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
 from clew.tasks.guess import series_target
 from clew.tree import State
 
@@ -125,7 +125,8 @@ class Forecaster:
         (values_TC,) = read([table], self.plan.columns[0], self.plan.columns)[1]
         forecast = self.predict(values_TC, horizon or self.plan.horizon).tolist()
         target = self.plan.columns[0]
-        return Predictions(["step", target], [[step, y] for step, y in enumerate(forecast, 1)], {"target": target})
+        short = {"task": "forecast", "target": target, "forecast": forecast}
+        return Predictions(["step", target], [[step, y] for step, y in enumerate(forecast, 1)], short)
 
     def opening(self) -> np.ndarray:
         return np.empty((0, len(self.plan.columns)))
@@ -188,8 +189,7 @@ def make_plan(
             hint="set data.season to a shorter one, or data.anchor=last",
         )
     ahead = 1 if recipe.model.mode == "iterative" else horizon
-    asked = 0 if recipe.train.window == "auto" else recipe.train.window
-    window = asked or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
+    window = window_of(recipe, 0) or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
     levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
     return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
 

@@ -33,7 +33,7 @@ from clew.errors import DataError, RunError
 from clew.metrics import Tokens, unigram
 from clew.models import Single, body, embedding
 from clew.models.heads.classes import ClassHead
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, window_of
 from clew.tasks.records import beside
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -42,6 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 END = 0  # the unit that stands before a document and behind it
 ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
+WINDOW = 64  # units that a gradient reaches back, where that is left open
 CHUNK, AT_ONCE = 1024, 32  # units, and documents, that are scored at once
 VALID_UNITS, VALID_LANES = 50_000, 16  # validation runs often: on so many units, side by side
 
@@ -171,7 +172,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     writer = Writer(_model(recipe, source, cells), source, np.zeros(0))
     examples = [writer.example(document) for document in train]
     writer.counts = np.bincount(np.concatenate([e.target for e in examples]), minlength=source.known.size)
-    window = 64 if t.window in (0, "auto") else t.window
+    window = window_of(recipe, WINDOW) or WINDOW  # a text is never learned from whole
     every = 1 if t.supervise == "auto" else t.supervise
     batches = Lanes(examples, t.batch, window, t.stride, every)
     recipe = recipe.model_copy(

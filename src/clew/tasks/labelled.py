@@ -24,11 +24,12 @@ from clew.data.inputs import Input, TextInput
 from clew.data.table import Table, column_name
 from clew.errors import DataError, RunError
 from clew.models import Head, Single, body, embedding
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, window_of
 from clew.tasks.records import Parts, Record, gather, part
 
 AT_ONCE = 64  # sequences that are predicted together
 CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
+WINDOW = 128  # steps that a gradient reaches back, where that is left open
 LONGEST = 20_000  # steps that are learned from whole
 
 
@@ -226,7 +227,7 @@ def prepare(
             hint="--set train.window=256 learns from windows with the state carried on",
         )
     trained.model = _model(recipe, source, answers, cells)
-    window = 128 if t.window == "auto" else t.window
+    window = window_of(recipe, WINDOW)
     if window:
         trained.model.init_state(1)  # refuses an Encoder, which cannot carry a state
         batches: Buckets | Lanes = Lanes(examples, t.batch, window, t.stride, every)
