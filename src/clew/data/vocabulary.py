@@ -9,6 +9,7 @@ T units, L letters kept of a word
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ END, UNKNOWN, FIRST = 0, 1, 2
 MOST = 10_000_000  # units that a file may claim
 MISSING = "\ufffd"  # how an unknown unit is written
 LETTERS, SYMBOLS = 20, 4096  # letters kept of a word, and symbols of bpe, where nothing is said
+RUN = re.compile(r"\s{0,99}\S{1,100}|\s{1,100}")  # of an unbroken text bpe would else learn for minutes
 
 
 class Vocabulary(ABC):
@@ -52,6 +54,10 @@ class Vocabulary(ABC):
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text that units stand for; boundaries are nothing."""
+
+    def unknown(self, ids: np.ndarray) -> int:
+        """How many of the units, (T, width), are not known."""
+        return int((ids[:, 0] == UNKNOWN).sum()) if UNKNOWN in self.unwritable else 0
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]: ...
@@ -205,26 +211,52 @@ class Bpe(Vocabulary):
         self.tokenizer = tokenizer
 
     @classmethod
-    def learn(cls, texts: Iterable[str], largest: int) -> Bpe:
+    def of(cls, model: Any) -> Bpe:
+        """A model of the library's, between text and bytes that any text can be spelt with."""
         library = _tokenizers()
-        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer = library.Tokenizer(model)
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
+        return cls(tokenizer)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], largest: int = SYMBOLS, min_count: int = 1) -> Bpe:
+        """Merges up to `largest` symbols, never fewer than the 256 bytes, of pairs that occur `min_count` times."""
+        library = _tokenizers()
+        learned = cls.of(library.models.BPE())
         trainer = library.trainers.BpeTrainer(
-            vocab_size=largest or SYMBOLS,
+            vocab_size=largest,
+            min_frequency=min_count,
             initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
-        return cls(tokenizer)
+        learned.tokenizer.train_from_iterator((run for text in texts for run in RUN.findall(_clean(text))), trainer)
+        return learned
+
+    @classmethod
+    def from_json(cls, saved: str) -> Bpe:
+        """Nothing but symbols and merges is taken from what was saved. Raises an Exception where it does not fit."""
+        library = _tokenizers()
+        model = json.loads(saved)["model"]
+        symbols, merges = model["vocab"], model["merges"]
+        ids = list(symbols.values())
+        if len(ids) > MOST or any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
+            raise ValueError("symbols are counted from 0")
+        if not symbols.keys() >= set(library.pre_tokenizers.ByteLevel.alphabet()):
+            raise ValueError("a byte without a symbol")
+        pairs = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
+        if not isinstance(merges, list) or any(
+            len(pair) != 2 or not symbols.keys() >= {*pair, "".join(pair)} for pair in pairs
+        ):
+            raise ValueError("a merge is of two symbols to a third")
+        return cls.of(library.models.BPE(symbols, pairs))
 
     @property
     def size(self) -> int:
         return self.tokenizer.get_vocab_size() + 1
 
     def encode(self, text: str) -> np.ndarray:
-        clean = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no letter
-        return np.array(self.tokenizer.encode(clean).ids, dtype=np.int32).reshape(-1, 1) + 1
+        return np.array(self.tokenizer.encode(_clean(text)).ids, dtype=np.int32).reshape(-1, 1) + 1
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.tokenizer.decode([i - 1 for i in ids if i != END], skip_special_tokens=False)
@@ -240,7 +272,7 @@ UNITS: dict[str, type[Vocabulary]] = {
 
 def fit(
     unit: str,
-    texts: Sequence[Any],
+    texts: Iterable[str] | Iterable[Sequence[str]],
     *,
     lowercase: bool = False,
     min_count: int = 1,
@@ -251,34 +283,40 @@ def fit(
 
     Args:
         unit: a name of `UNITS`.
+        lowercase: look units up in lower case (letters of word+character, bytes and bpe stay as they are).
         min_count: how often a unit must occur to be known.
         largest: the most units that are known; 0 = all of them (bpe: 4,096).
         letters: how many of a word's are kept (word+character).
 
     Raises:
         ConfigError: an unknown unit, or bpe without the library that it needs.
-        DataError: there is nothing in the texts.
+        DataError: there is nothing in the texts, or nothing that occurs often enough.
     """
     if unit not in UNITS:
         raise ConfigError(f"unknown unit '{unit}'", hint=did_you_mean(unit, UNITS))
     kind = UNITS[unit]
-    if kind is Bytes:
-        return Bytes()
-    if kind is Bpe:
-        return Bpe.learn((text if isinstance(text, str) else " ".join(text) for text in texts), largest)
-    assert issubclass(kind, Known)
+    if not issubclass(kind, Known):
+        whole = [text if isinstance(text, str) else " ".join(text) for text in texts]
+        if not any(whole):
+            raise DataError("the training part holds no text", hint="choose another --input")
+        return Bpe.learn(whole, largest or SYMBOLS, min_count) if kind is Bpe else Bytes()
     counts: Counter[str] = Counter()
+    seen: set[str] = set()
     for text in texts:
-        if not isinstance(text, str) and kind is Characters:
-            text = " ".join(text)
+        if kind is Characters:  # a letter in lower case may be two, and depend on those beside it
+            text = text if isinstance(text, str) else " ".join(text)
+            counts.update(text.lower() if lowercase else text)
+            continue
         tokens = kind.cut(text) if isinstance(text, str) else text
         counts.update(token.lower() for token in tokens) if lowercase else counts.update(tokens)
+        seen.update("".join(tokens))
     if not counts:
         raise DataError("the training part holds no text", hint="choose another --input")
     ranked = sorted(counts, key=lambda token: (-counts[token], token))
     known = [token for token in ranked if counts[token] >= min_count][: largest or None]
+    if not known:
+        raise DataError(f"no {unit} occurs {min_count} times in the training part", hint="lower data.min_count")
     if kind is WordsAndLetters:
-        seen: set[str] = set().union(*(set("".join(text) if not isinstance(text, str) else text) for text in texts))
         return WordsAndLetters(known, lowercase, sorted(seen), letters)
     return kind(known, lowercase)
 
@@ -294,11 +332,11 @@ def from_json(saved: Any, file: object) -> Vocabulary:
         if kind is Bytes:
             return Bytes()
         if kind is Bpe:
-            json.loads(saved["tokenizer"])
-            return Bpe(_tokenizers().Tokenizer.from_str(saved["tokenizer"]))
+            return Bpe.from_json(saved["tokenizer"])
         assert issubclass(kind, Known)
-        known = _strings(saved["known"])
-        lowercase = saved["lowercase"] is True
+        known, lowercase = _strings(saved["known"]), saved["lowercase"]
+        if type(lowercase) is not bool:
+            raise ValueError("lowercase is true or false")
         if kind is WordsAndLetters:
             longest = saved["longest"]
             if type(longest) is not int or not 1 <= longest <= 1000:
@@ -313,10 +351,11 @@ def from_json(saved: Any, file: object) -> Vocabulary:
 
 
 def _strings(values: Any) -> list[str]:
-    strings = list(values)
-    if not all(isinstance(value, str) for value in strings) or len(set(strings)) != len(strings) or len(strings) > MOST:
-        raise ValueError("units are different texts")
-    return strings
+    if not isinstance(values, list) or len(values) > MOST or not all(isinstance(value, str) for value in values):
+        raise ValueError("units are a list of texts")
+    if len(set(values)) != len(values):
+        raise ValueError("a unit stands twice")
+    return values
 
 
 def _letters(values: Any) -> list[str]:
@@ -324,6 +363,11 @@ def _letters(values: Any) -> list[str]:
     if any(len(letter) != 1 for letter in letters):
         raise ValueError("a letter is one character")
     return letters
+
+
+def _clean(text: str) -> str:
+    """Half a surrogate pair is no letter."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _tokenizers() -> Any:
