@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 LEAST = 1e-12  # a probability of 0 would be an infinite surprise
@@ -12,22 +14,25 @@ class Classes:
 
     accuracy    the share of right answers
     macro_f1    the mean over classes that occur, in truth or answer, of 2 hits / (true + answered)
-    nll         the mean of -ln p(right class), nats
+    nll         the mean of -ln p(right class), nats; a p below 1e-12 counts as 1e-12
     """
 
     def __init__(self, classes: int) -> None:
         self.confusion = np.zeros((classes, classes), dtype=np.int64)  # rows are the truth
-        self._nats = 0.0
+        self._nats: list[float] = []
 
     def update(self, truth_N: np.ndarray, probabilities_NK: np.ndarray) -> None:
+        """Add N right classes and what was thought of each of the K."""
         np.add.at(self.confusion, (truth_N, probabilities_NK.argmax(1)), 1)
-        right = probabilities_NK[np.arange(len(truth_N)), truth_N]
-        self._nats -= float(np.log(right.clip(LEAST, 1.0)).sum())
+        right = probabilities_NK[np.arange(len(truth_N)), truth_N].astype(np.float64)
+        self._nats.extend((-np.log(right.clip(LEAST, 1.0))).tolist())
 
     def result(self) -> dict[str, float]:
-        """Raises ZeroDivisionError before the first update."""
+        """accuracy, macro_f1, nll; NaN when nothing was added."""
         n, hits = int(self.confusion.sum()), np.diag(self.confusion)
+        if n == 0:
+            return dict.fromkeys(("accuracy", "macro_f1", "nll"), math.nan)
         sums = self.confusion.sum(0) + self.confusion.sum(1)
         seen = sums > 0
         f1 = float((2 * hits[seen] / sums[seen]).mean())
-        return {"accuracy": int(hits.sum()) / n, "macro_f1": f1, "nll": self._nats / n}
+        return {"accuracy": int(hits.sum()) / n, "macro_f1": f1, "nll": math.fsum(self._nats) / n}

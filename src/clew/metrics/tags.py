@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 Span = tuple[str, int, int]  # its type, and its steps from the first to behind the last
@@ -19,6 +20,7 @@ class Tags:
         self._steps = self._right = self._found = self._true = self._both = 0
 
     def update(self, truth: Sequence[int], predicted: Sequence[int]) -> None:
+        """Add the tags of one sequence, as numbers of names."""
         self._steps += len(truth)
         self._right += sum(a == b for a, b in zip(truth, predicted, strict=True))
         if self.bio:
@@ -27,7 +29,9 @@ class Tags:
             self._both += len(true & found)
 
     def result(self) -> dict[str, float]:
-        """Raises ZeroDivisionError before the first update."""
+        """accuracy, and f1, precision, recall of BIO tags (0 where there is no entity); NaN when nothing was added."""
+        if self._steps == 0:
+            return dict.fromkeys(("accuracy", "f1", "precision", "recall") if self.bio else ("accuracy",), math.nan)
         accuracy = {"accuracy": self._right / self._steps}
         if not self.bio:
             return accuracy
