@@ -173,7 +173,7 @@ def test_a_panic_of_the_parquet_reader_is_an_error_of_the_file(write, monkeypatc
     def panic(_):
         raise pl.exceptions.PanicException("offset + length <= self.length")
 
-    monkeypatch.setattr(pl, "read_parquet", panic)
+    monkeypatch.setattr(pl, "scan_parquet", panic)
     with pytest.raises(DataError, match="not a whole Parquet file"):
         read_table(write(b"PAR1", "a.parquet"))
 

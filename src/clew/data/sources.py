@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -67,7 +68,8 @@ def read_table(source: str | Path, header: bool | None = None) -> Table:
         if suffix == ".parquet" and not zipped:
             return _parquet(name, path)
         if suffix not in SEPARATORS and suffix not in LINES:
-            raise DataError(f"unknown kind of file '{path.suffix}'", file=name, hint=KINDS)
+            ending = "".join(path.suffixes[-2:]) if zipped else path.suffix
+            raise DataError(f"unknown kind of file '{ending}'", file=name, hint=KINDS)
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", file=name) from error
@@ -124,16 +126,24 @@ def _parquet(name: str, path: Path) -> Table:
     try:
         lazy = pl.scan_parquet(path)
         rows = int(lazy.select(pl.len()).collect().item())
-        names = lazy.collect_schema().names()
+        schema = lazy.collect_schema()
     except (Exception, pl.exceptions.PanicException) as error:  # a panic, which damage can cause, is no Exception
         raise DataError("is not a whole Parquet file", file=name, hint="write it again") from error
-    if not rows or not names:
+    if not rows or not schema:
         raise DataError("holds no rows", file=name, hint="write it again with the measurements in it")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
+    lazy = lazy.with_columns(
+        pl.col(column).cast(_lists(dtype)) for column, dtype in schema.items() if dtype.is_nested()
+    )
     return Table(name, lazy, True, digest.hexdigest(), range(1, rows + 1))
+
+
+def _lists(dtype: Any) -> Any:
+    """A type with arrays of fixed length as lists."""
+    return pl.List(_lists(dtype.inner)) if isinstance(dtype, pl.List | pl.Array) else dtype
 
 
 def _unzipped(name: str, content: bytes) -> bytes:

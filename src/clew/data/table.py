@@ -12,7 +12,8 @@ from clew.errors import DataError, did_you_mean
 
 EMPTY = ("", "na", "n/a", "nan", "null", "none")
 TIMES = ("date", "time", "datetime", "timestamp", "index", "rownames", "row", "year", "month")
-
+EXACT = 1e15  # below it every whole number is a float
+TEXTS = (pl.String, pl.Categorical, pl.Enum)
 
 Kind = Literal["number", "text", "flags", "texts", "numbers", "vectors"]
 
@@ -39,7 +40,8 @@ class Table:
         decimal_comma: bool = False,
     ) -> None:
         self.name, self.header, self.sha256, self.lines, self.decimal_comma = name, header, sha256, lines, decimal_comma
-        self._lazy = frame
+        self._frame = frame
+        self._read = self._from_file
         self._found: dict[str, pl.Series] = {}
         self.schema = frame.collect_schema()
 
@@ -54,33 +56,37 @@ class Table:
     @property
     def frame(self) -> pl.DataFrame:
         """The whole table."""
-        return pl.DataFrame([self.column(name) for name in self.columns])
+        return pl.DataFrame({name: self.column(name) for name in self.columns})
 
     def column(self, name: str) -> pl.Series:
         """One column; read from the file at the first time. Raises DataError where the file is damaged."""
         if name not in self._found:
-            try:
-                self._found[name] = self._lazy.lazy().select(name).collect().to_series()
-            except (Exception, pl.exceptions.PanicException) as error:
-                raise DataError(
-                    "cannot be read: damaged", file=self.name, column=name, hint="write it again"
-                ) from error
+            self._found[name] = self._read(name)
         return self._found[name]
 
     def take(self, rows: np.ndarray) -> Table:
-        """The rows with these indices."""
-        frame, lines = self.frame[rows.tolist()], [self.lines[i] for i in rows.tolist()]
-        return Table(self.name, frame, self.header, self.sha256, lines, self.decimal_comma)
+        """The rows with these indices. Columns that nobody asks for stay unread."""
+        lines = [self.lines[i] for i in rows.tolist()]
+        part = Table(self.name, self._frame, self.header, self.sha256, lines, self.decimal_comma)
+        part._read = lambda name: self.column(name).gather(rows)
+        return part
+
+    def _from_file(self, name: str) -> pl.Series:
+        if isinstance(self._frame, pl.DataFrame):
+            return self._frame[name]
+        try:
+            return self._frame.select(pl.col([name])).collect().to_series()
+        except (Exception, pl.exceptions.PanicException) as error:  # a panic, which damage can cause, is no Exception
+            raise DataError("cannot be read: damaged", file=self.name, column=name, hint="write it again") from error
 
 
 def kind(table: Table, name: str) -> Kind:
     """What the cells of a column are. Texts are numbers where most of those that are not empty are."""
     dtype = table.schema[name]
-    if isinstance(dtype, pl.List | pl.Array):
-        inner = dtype.inner
-        if isinstance(inner, pl.List | pl.Array):
+    if isinstance(dtype, pl.List):
+        if isinstance(dtype.inner, pl.List):
             return "vectors"
-        return "texts" if inner == pl.String else "numbers"
+        return "texts" if dtype.inner in TEXTS else "numbers"
     if dtype == pl.Boolean:
         return "flags"
     if dtype.is_numeric():
@@ -100,17 +106,16 @@ def texts(table: Table, column: str | int) -> list[str]:
     """
     name = column_name(table, column)
     cells = table.column(name)
-    if isinstance(cells.dtype, pl.List | pl.Array):
-        raise DataError("holds lists, where one text a row is meant", file=table.name, column=name)
-    if cells.dtype == pl.Boolean:
-        cells = cells.cast(pl.String)
-    elif cells.dtype.is_float():
-        whole = [
-            None if x is None else str(int(x)) if x == x and abs(x) < 1e15 and x == int(x) else repr(x) for x in cells
-        ]
-        cells = pl.Series(name, whole, dtype=pl.String)
+    if cells.dtype.is_nested():
+        hint = "choose another column, or join the cells' parts to one text each"
+        raise DataError("holds lists, where one text a row is meant", file=table.name, column=name, hint=hint)
+    if cells.dtype.is_float():
+        cells = pl.Series(name, [None if x is None else _written(x) for x in cells], dtype=pl.String)
     elif cells.dtype != pl.String:
-        cells = cells.cast(pl.String)
+        try:
+            cells = cells.cast(pl.String)
+        except pl.exceptions.PolarsError as error:
+            raise DataError("holds no texts", file=table.name, column=name, hint="choose another column") from error
     if cells.null_count():
         row = int(cells.is_null().arg_max() or 0)
         hint = "fill it in or drop the row"
@@ -154,31 +159,51 @@ def sequences(table: Table, columns: Sequence[str]) -> list[np.ndarray]:
         DataError: a cell that is empty or holds what is no number, channels or steps that do not fit each other.
     """
     names = [column_name(table, column) for column in columns]
-    if any(kind(table, name) not in ("numbers", "vectors") for name in names):
-        raise DataError("holds no lists of numbers", file=table.name, column=names[0])
-    cells = [table.column(name).to_list() for name in names]
-    found = []
-    for i, row in enumerate(table.lines):
-        parts = []
-        for name, column in zip(names, cells, strict=True):
-            try:
-                part = np.array(column[i], dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                what = "steps of different width, or what is no number"
-                raise DataError(what, file=table.name, row=row, column=name) from error
-            if not part.size or not np.isfinite(part).all():
-                what = "a value is missing" if part.size else "the list is empty"
-                hint = "fill it in or drop the row; clew does not guess"
+    found: list[list[np.ndarray]] = []
+    for name in names:
+        if kind(table, name) not in ("numbers", "vectors"):
+            hint = "choose columns of lists: [1.5, 2] or [[1.5, 2], [3, 4]]"
+            raise DataError("holds no lists of numbers", file=table.name, column=name, hint=hint)
+        found.append(_steps(table, name))
+    for row, channels in zip(table.lines, zip(*found, strict=True), strict=True):
+        for name, channel in zip(names, channels, strict=True):
+            if len(channel) != len(channels[0]):
+                what = f"{len(channel)} steps, where '{names[0]}' has {len(channels[0])}"
+                hint = "each channel of a row needs a value at each step"
                 raise DataError(what, file=table.name, row=row, column=name, hint=hint)
-            parts.append(part if part.ndim == 2 else part[:, None])
-        if len({len(part) for part in parts}) > 1:
-            what = f"lists of {' and '.join(str(len(part)) for part in parts)} steps"
-            raise DataError(what, file=table.name, row=row, column=names[0], hint="each channel needs every step")
-        found.append(np.concatenate(parts, 1))
-        if found[i].shape[1] != found[0].shape[1]:
-            what = f"steps of {found[i].shape[1]} numbers, where the first row has {found[0].shape[1]}"
-            raise DataError(what, file=table.name, row=row, column=names[0])
-    return found
+    if len(names) == 1:
+        return found[0]
+    return [np.concatenate(channels, 1) for channels in zip(*found, strict=True)]
+
+
+def _steps(table: Table, name: str) -> list[np.ndarray]:
+    """A column of lists of numbers, or of steps, as (T, C) each."""
+    cells = table.column(name)
+    lengths = cells.list.len().fill_null(0).to_numpy()
+
+    def refuse(bad: np.ndarray, rows: np.ndarray, what: str, hint: str) -> None:
+        if bad.any():
+            row = table.lines[int(rows[bad.argmax()])]
+            raise DataError(what, file=table.name, row=row, column=name, hint=hint)
+
+    guess = "fill it in or drop the row; clew does not guess"
+    refuse(lengths == 0, np.arange(table.rows), "the list is empty", "write numbers into it, or drop the row")
+    rows = np.repeat(np.arange(table.rows), lengths)
+    parts, width = cells.explode(), 1
+    if isinstance(parts.dtype, pl.List):
+        widths = parts.list.len().fill_null(0).to_numpy()
+        width = int(widths[0])
+        refuse(widths == 0, rows, "a step is empty", guess)
+        what = f"steps of different width, where the first of all has {width} numbers"
+        refuse(widths != width, rows, what, "write as many numbers in each step of each row")
+        parts, rows = parts.explode(), np.repeat(rows, width)
+    if not (parts.dtype.is_numeric() or parts.dtype in (pl.Boolean, pl.Null)):
+        hint = "choose columns of lists: [1.5, 2] or [[1.5, 2], [3, 4]]"
+        raise DataError("holds no lists of numbers", file=table.name, column=name, hint=hint)
+    values = parts.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    refuse(np.isnan(values), rows, "a value is missing", guess)
+    refuse(np.isinf(values), rows, "a value is infinite", "correct it or drop the row")
+    return np.split(values.reshape(-1, width), np.cumsum(lengths)[:-1])
 
 
 def numeric(table: Table, column: str | int) -> np.ndarray:
@@ -188,6 +213,9 @@ def numeric(table: Table, column: str | int) -> np.ndarray:
         DataError: no such column, or a cell that is empty, not a number or not finite.
     """
     name = column_name(table, column)
+    if table.schema[name].is_nested():
+        hint = "choose another --target or --input"
+        raise DataError("holds lists, where one number a row is meant", file=table.name, column=name, hint=hint)
     values = _numbers(table, name).to_numpy()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
@@ -217,7 +245,8 @@ def numeric_columns(table: Table) -> list[str]:
     """The columns in which most cells are numbers. A cell that is none is a mistake to be named when it is read."""
     found = []
     for name in table.columns:
-        if table.schema[name] != pl.Boolean and _numbers(table, name).is_not_nan().sum() > table.rows / 2:
+        dtype = table.schema[name]
+        if (dtype == pl.String or dtype.is_numeric()) and _numbers(table, name).is_not_nan().sum() > table.rows / 2:
             found.append(name)
     return found
 
@@ -255,6 +284,11 @@ def _numbers(table: Table, name: str) -> pl.Series:
     elif not column.dtype.is_numeric():
         return pl.Series(name, np.full(table.rows, np.nan))
     return column.cast(pl.Float64, strict=False).fill_null(float("nan"))
+
+
+def _written(number: float) -> str:
+    """A number as a text: whole ones without a point."""
+    return str(int(number)) if abs(number) < EXACT and number == int(number) else repr(number)
 
 
 def _hint_for(cell: str) -> str:

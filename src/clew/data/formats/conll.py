@@ -14,6 +14,7 @@ from clew.data.formats.plain import checked
 from clew.errors import DataError
 
 CONLLU = ["id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc"]  # universaldependencies.org
+WIDEST = 1000  # columns that a token may have
 
 
 def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
@@ -57,6 +58,9 @@ def _sentences(
                 hint = "part the columns by tabs, one token a line, a blank line behind each sentence"
                 raise DataError(f"{_columns(len(cells))}, where {where}", file=name, row=line, hint=hint)
             width = len(cells)
+            if width > WIDEST:
+                hint = "one token a line; plain text is read from a .txt file"
+                raise DataError(f"{width} columns, so it is no token", file=name, row=line, hint=hint)
         if names and not cells[0].isdecimal():
             if not re.fullmatch(r"\d+[-.]\d+", cells[0]):
                 what, hint = f"'{cells[0][:20]}' is no token's number", "number the tokens of a sentence from 1"

@@ -54,13 +54,15 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
         header = is_header(frame, separator == ";")
     names = [cell.strip() for cell in first] if header else [str(i + 1) for i in range(len(first))]
     if header:
-        for i, column in enumerate(names):
-            if column in names[:i]:
+        seen: set[str] = set()
+        for column in names:
+            if column in seen:
                 what = f"the header names '{column}' twice"
                 hint = "rename one of the columns"
                 if is_number(column):
                     hint += "; if the file has no header, say so"
                 raise DataError(what, file=name, row=lines[0], column=column, hint=hint)
+            seen.add(column)
         frame, lines = frame[1:], lines[1:]
     if not frame.height:
         raise DataError("holds a header and no rows", file=name, hint="add the measurements below it")

@@ -54,7 +54,8 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
         raise DataError(what, file=name, hint="the header ends in @data, then a series a line")
     columns: dict[str, pl.Series] = {}
     for i in range(len(series[0])):
-        columns[str(i + 1)] = pl.Series([channels[i] for channels in series], dtype=pl.List(pl.Float64))
+        channel = pl.Series([channels[i] for channels in series])  # an Array, where all are of one length
+        columns[str(i + 1)] = channel.cast(pl.List(pl.Float64))
     if _is_true(said.get("targetlabel")):
         columns["target"] = pl.Series([_number(name, n, a) for n, a in zip(lines, answers, strict=True)])
     elif _is_true(said.get("classlabel")):
