@@ -32,6 +32,8 @@ check: .venv/dev
 bench: .venv/dev
 	$(BIN)/python benchmarks/adding.py
 	$(BIN)/python benchmarks/forecast_classic.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/recipes.py all
 
 clean:
 	rm -rf .venv build dist runs
