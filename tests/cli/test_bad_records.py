@@ -111,6 +111,12 @@ FILES: dict[str, tuple[str, str | bytes, list[str], list[str]]] = {
         ["--task", "classify", "--target", "label", "--input", "x", "--input", "y"],
         ["columns of different kinds", "x (text), y (number)"],
     ),
+    "tags of letters": (
+        "a.conll",
+        TOKENS,
+        ["--set", "source_unit=character"],
+        ["tags belong to words", "word or word+character"],
+    ),
     "a text that is too short": ("a.txt", "short", [], ["a.txt, row 1", "too short to learn from"]),
     "an empty text file": ("a.txt", " \n", [], ["a.txt", "is empty"]),
     "no text": ("a.txt", b"\xff\xfe\x00", [], ["a.txt", "UTF-16"]),

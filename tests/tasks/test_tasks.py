@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RUNS
+from conftest import FAST, RUNS
 
 import clew
 from clew.stream import Session
@@ -225,3 +225,54 @@ def test_parts_from_sources_of_their_own(files: dict[str, Path], tmp_path: Path)
     settings["test"] = "stars=3"
     by_value = clew.train(tmp_path / "a.csv", tmp_path / "other", progress=False, **settings)
     assert by_value["n"] == sum(line.split(",")[1] == "3" for line in lines[:90])
+
+
+def test_documents_are_kept_apart(tmp_path: Path) -> None:
+    """Many texts are parted whole; each begins in the initial state, ends, and is scored by itself."""
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for i in range(30):
+        (folder / f"{i:02}.txt").write_text(
+            f"Dear {'Ada' if i % 2 else 'Bob'}, here is letter {i}. " + "Yours. " * (i % 5)
+        )
+    settings = {"steps": 8, "width": 8, "batch": 2, "window": 16}
+    result = clew.train(folder, tmp_path / "run", progress=False, **settings)
+    assert result["parts"] == {"train": 24, "valid": 3, "test": 3}
+    writer = clew.load(tmp_path / "run")
+    texts = [file.read_text() for file in sorted(folder.iterdir())]
+    examples = [writer.example(_document(text)._replace(whole=True)) for text in texts]
+    assert all(
+        e.x[0, 0] == 0 and e.target[-1] == 0 and len(e.x) == len(t) + 1 for e, t in zip(examples, texts, strict=True)
+    )
+    together, alone = writer.nats(examples).result()["nats"], [writer.nats([e]) for e in examples]
+    assert together == pytest.approx(sum(a.result()["nats"] * a.n for a in alone) / sum(a.n for a in alone), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["classify", "tag", "generate"])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(files: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Bit for bit, for buckets and for lanes."""
+    from safetensors.numpy import load_file
+
+    file, settings = RUNS[name]
+    settings = {**FAST, **settings, "steps": 20, "dropout": 0.2, "checkpoint_every": 1}
+    clew.train(files[file], tmp_path / "whole", **settings)
+    clew.train(files[file], tmp_path / "again", **settings)
+    for kept in sorted((tmp_path / "again" / "checkpoints").iterdir())[-1:]:
+        kept.unlink()
+    (tmp_path / "again" / "model.safetensors").unlink()
+    clew.train(files[file], tmp_path / "again", resume=True, progress=False)
+    whole, again = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "again"))
+    assert whole.keys() == again.keys()
+    assert all(np.array_equal(whole[key], again[key]) for key in whole)
+
+
+def test_classes_that_are_rare_can_count_for_more(tmp_path: Path) -> None:
+    rows = ["text,label", *(f"plain {i % 70},{'common' if i % 13 else 'rare'}" for i in range(260))]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    runs = {}
+    for how in ("none", "balanced"):
+        settings = {"target": "label", "class_weights": how, "steps": 40, "width": 4, "lr": 1e-2}
+        clew.train(tmp_path / "a.csv", tmp_path / how, progress=False, **settings)
+        said = clew.load(tmp_path / how).predictions(read_for(tmp_path / how, tmp_path / "a.csv"))
+        runs[how] = np.mean([row[said.columns.index("p(rare)")] for row in said.rows])
+    assert runs["balanced"] > 1.5 * runs["none"]

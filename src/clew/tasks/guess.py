@@ -29,21 +29,21 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
         return "generate", "is plain text"
     if series or chosen in stories:
         if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
-            return "regress", f"holds sequences, and '{chosen}' is a number"
+            return "regress", f"holds sequences, with numbers in '{chosen}'"
         if not chosen and "target" in numbers:
             return "regress", "holds sequences with a number each"
-        return "classify", "holds sequences with labels" if series else f"'{chosen}' holds labels"
+        return "classify", "holds sequences with labels" if series else f"holds labels in '{chosen}'"
     told = [name for name in inputs if kinds.get(name) in ("text", "texts")]
     if told or (chosen and stories and not inputs):
-        text = f"'{(told or stories)[0]}' holds text"
+        text = f"holds text in '{(told or stories)[0]}'"
         if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
-            return "regress", f"{text} and '{chosen}' numbers"
-        return "classify", f"{text} and '{chosen or label_column(table)}' labels"
+            return "regress", f"{text} and numbers in '{chosen}'"
+        return "classify", f"{text} and labels in '{chosen or label_column(table)}'"
     if numbers and (not stories or _is_calendar(table, stories)):
         return "forecast", "holds numeric columns in time order"
     if numbers and chosen:
-        return "forecast", f"'{chosen}' is a column of numbers in time order"
-    return "classify", f"holds text, and '{label_column(table)}' labels"
+        return "forecast", f"holds numbers in time order in '{chosen}'"
+    return "classify", f"holds text, and labels in '{label_column(table)}'"
 
 
 def label_column(table: Table) -> str:

@@ -21,7 +21,7 @@ from clew.config import Recipe
 from clew.data.balance import class_weights
 from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.table import Table, labels, tokens
-from clew.errors import DataError
+from clew.errors import ConfigError, DataError
 from clew.metrics import Tags
 from clew.models import Head
 from clew.models.heads.classes import ClassHead
@@ -146,6 +146,9 @@ class TagNames(Answers):
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
+    if recipe.data.source_unit not in ("auto", "word", "word+character"):
+        what = f"data.source_unit: tags belong to words, not to units of '{recipe.data.source_unit}'"
+        raise ConfigError(what, hint="word or word+character")
     words, tags = tag_columns(tables[0], recipe.data.inputs, recipe.data.target)
     if words:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"inputs": [words]})})
