@@ -9,7 +9,17 @@ import polars as pl
 import pytest
 
 from clew.data.sources import read_table
-from clew.data.table import guess_target, is_time_like, numeric, numeric_columns
+from clew.data.table import (
+    guess_target,
+    is_time_like,
+    kind,
+    labels,
+    numeric,
+    numeric_columns,
+    sequences,
+    texts,
+    tokens,
+)
 from clew.errors import DataError
 
 
@@ -107,3 +117,92 @@ def test_parquet_kinds(tmp_path):
         numeric(t, "n")
     with pytest.raises(DataError, match="row 1, column 'day'"):
         numeric(t, "day")
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    def parquet(schema=None, **columns):
+        pl.DataFrame(columns, schema_overrides=schema).write_parquet(tmp_path / "a.parquet")
+        return read_table(tmp_path / "a.parquet")
+
+    return parquet
+
+
+def test_kinds(table, parquet):
+    text = table("a,b,c,d\n1,x,1,\n,y,x,\n3,z,y,\n")
+    assert [kind(text, name) for name in "abcd"] == ["number", "text", "text", "text"]
+    t = parquet(
+        n=[1, 2], x=[1.5, None], s=["x", "y"], f=[True, None], ss=[["x"], []], nn=[[1.0], [2.5]], vv=[[[1]], [[2]]],
+        day=[datetime.date(2020, 1, 1)] * 2,
+    )  # fmt: skip
+    found = ["number", "number", "text", "flags", "texts", "numbers", "vectors", "text"]
+    assert [kind(t, name) for name in t.columns] == found
+    assert numeric_columns(t) == ["n"]
+    enum = pl.Enum(["x", "y"])
+    assert kind(parquet({"c": pl.List(enum)}, c=[["x"], ["y"]]), "c") == "texts"
+
+
+def test_texts_and_labels(table, parquet):
+    t = table("text,label\n a b ,007\n,7\n")
+    assert texts(t, "text") == [" a b ", ""]
+    assert labels(t, "label") == ["007", "7"]
+    with pytest.raises(DataError, match="row 3, column 'text': the label is empty"):
+        labels(t, "text")
+    t = parquet(n=[7, -1], x=[7.0, -0.5], f=[True, False], big=[1e300, float("nan")], s=[None, "x"], ll=[["a"], ["b"]])
+    assert [labels(t, name) for name in ("n", "x", "f")] == [["7", "-1"], ["7", "-0.5"], ["true", "false"]]
+    assert texts(t, "big") == ["1e+300", "nan"]
+    with pytest.raises(DataError, match="row 1, column 's': the cell is empty"):
+        texts(t, "s")
+    for function in (texts, labels, numeric):
+        with pytest.raises(DataError, match="column 'll': holds lists"):
+            function(t, "ll")
+    with pytest.raises(DataError, match="holds no texts"):
+        texts(parquet(b=[b"\xff"]), "b")
+
+
+def test_tokens(table, parquet):
+    assert tokens(table("a\n x  y\nz\n"), "a") == [["x", "y"], ["z"]]
+    with pytest.raises(DataError, match="row 3, column 'a': holds no words"):
+        tokens(table("a,b\nx,1\n  ,2\n"), "a")
+    assert tokens(parquet(a=[["x y", " "], ["z"]]), "a") == [["x y", " "], ["z"]]
+    for cells in ([["x"], []], [["x"], None], [["x"], ["y", None]]):
+        with pytest.raises(DataError, match="row 2, column 'a': holds no words"):
+            tokens(parquet(a=cells), "a")
+
+
+def test_sequences(parquet):
+    t = parquet(a=[[1, 2], [3]], b=[[5.0, 6.0], [7.0]], v=[[[1, 2]], [[3, 4], [5, 6]]], f=[[True], [False]])
+    first, second = sequences(t, ["a", "b"])
+    np.testing.assert_array_equal(first, [[1, 5], [2, 6]])
+    np.testing.assert_array_equal(second, [[3, 7]])
+    assert first.dtype == np.float64
+    np.testing.assert_array_equal(sequences(t, ["v"])[1], [[3, 4], [5, 6]])
+    np.testing.assert_array_equal(sequences(t, ["f"])[0], [[1]])
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ([[1, 2], []], "the list is empty"),
+        ([[1, 2], None], "the list is empty"),
+        ([[1, 2], [3]], "1 steps, where 'a' has 2"),
+        ([[1, 2], [3, None]], "a value is missing"),
+        ([[1.0, 2], [3.5, float("nan")]], "a value is missing"),
+        ([[1.0, 2], [3.5, float("-inf")]], "a value is infinite"),
+        ([[[1], [2]], [[3], [4, 5]]], "steps of different width, where the first of all has 1"),
+        ([[[1], [2]], [[3], []]], "a step is empty"),
+        ([[[1], [2]], [[3], None]], "a step is empty"),
+        ([[[1], [2]], [[3], [None]]], "a value is missing"),
+    ],
+)
+def test_sequences_that_are_none(parquet, cells, what):
+    with pytest.raises(DataError, match=f"row 2, column 'x': {what}") as caught:
+        sequences(parquet(a=[[1, 2], [3, 4]], x=cells), ["a", "x"])
+    assert caught.value.hint
+
+
+def test_no_lists_of_numbers(parquet):
+    t = parquet(a=[1], b=[["x"]], c=[[datetime.date(2020, 1, 1)]], d=[[[["x"]]]])
+    for name in t.columns:
+        with pytest.raises(DataError, match=f"column '{name}': holds no lists of numbers"):
+            sequences(t, [name])

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -186,3 +187,89 @@ def test_samples():
         read_table("sample:co")
     with pytest.raises(DataError, match="no sample"):
         read_table("sample:../sources")
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("sepal,petal,kind\n5.1,0.2,setosa\n4.9,0.2,setosa\n", True),
+        ("5.1,0.2,setosa\n4.9,0.2,setosa\n6,1.5,virginica\n", False),
+        ("text,label\nhello there,ham\nwin now,spam\n", True),
+        ("ham,hello there\nspam,win now\nham,see you\n", False),
+        ("word,count\nword,1\nother,2\n", True),
+        ("word\nthe\nword\nmany\nmore\n", True),
+        ("country,1990,1991,1992\nFrance,1,2,3\nSpain,4,5,6\n", True),
+        (",0\n0,1.5\n1,2.5\n", True),
+        ("x,1\n5,6\n7,8\n", True),
+        ("1,2,setosa\n5,3,setosa\n6,4,virginica\n", False),
+        ("NA,5.1,a\n1.5,4.9,b\n2.5,6,b\n", False),
+        ("Tom died.,Tom est mort.\nGo on.,Continue.\nI see it.,Je le vois.\n", False),
+        ("Is it good?,answer\nIt was good.,yes\nI did not like it.,no\n", False),
+        ("the text of it,label\nIt was good.,yes\nI did not like it.,no\n", True),
+        ("a" * 101 + ",x\nb,y\nc,z\n", False),
+        ("a" * 101 + ",x\n1,y\n2,z\n", True),
+        ("a,b\n", True),
+    ],
+)
+def test_a_header_is_told_by_its_cells(text, header):
+    if text.count("\n") > 1:
+        assert parse("a.csv", text.encode(), ",").header is header
+    for said in (True, False):
+        if not said or text.count("\n") > 1:
+            assert parse("a.csv", text.encode(), ",", said).header is said
+
+
+def test_a_header_that_is_said(write):
+    path = write("word\tphones\naaliyah\tAA2 L\naaron\tEH1 R\n", "a.tsv")
+    assert read_table(path, header=False).rows == 3
+    assert read_table(path, header=True).columns == ["word", "phones"]
+    assert read_table(write(" a , b\n1,2\n")).columns == ["a", "b"]
+
+
+def test_quotes_that_come_in_no_pairs_are_letters_where_tabs_part(write):
+    table = read_table(write('a\tb\n"Well," he said.\tx\nAn inch is 1"\ty\n', "a.tsv"))
+    assert columns(table) == {"a": ['"Well," he said.', 'An inch is 1"'], "b": ["x", "y"]}
+    assert columns(read_table(write('a\tb\n"x\ty"\tz\n', "a.tsv"))) == {"a": ["x\ty"], "b": ["z"]}
+    with pytest.raises(DataError, match="cannot be parsed") as caught:
+        read_table(write('a\tb\n1\t2\n"3\t4\n5\n', "a.tsv"))
+    assert caught.value.row == 3
+
+
+def test_columns_of_lists_and_types_of_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pl.DataFrame(
+        {"a": [[1, 2], [3, 4]], "b": [["x"], ["y", "z"]], "c": [{"p": 1}, {"p": 2}]},
+        schema_overrides={"a": pl.Array(pl.Int64, 2)},
+    )
+    frame.write_parquet(path)
+    table = read_table(path)
+    assert (table.schema["a"], table.schema["b"]) == (pl.List(pl.Int64), pl.List(pl.String))
+    assert columns(table) == {"a": [[1, 2], [3, 4]], "b": [["x"], ["y", "z"]], "c": [{"p": 1}, {"p": 2}]}
+
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+@pytest.mark.parametrize(
+    ("path", "rows", "header"),
+    [
+        ("nlu-snips/train.tsv", 13084, False),
+        ("nlu-snips/valid.tsv", 700, False),
+        ("nlu-snips/test.tsv", 700, False),
+        ("text-banking77/train.csv", 10003, True),
+        ("text-banking77/test.csv", 3080, True),
+        ("text-movie-reviews/reviews.jsonl.gz", 2000, True),
+        ("chem-esol/delaney-processed.csv", 1128, True),
+        ("handwriting-pendigits/pendigits.tra.gz", 7494, True),
+        ("handwriting-pendigits/pendigits.tes.gz", 3498, True),
+        ("mt-tatoeba-eng-fra/train.tsv.gz", 99882, False),
+        ("bio-protein-secondary/train.tsv", 111, False),
+        ("bio-splice-junctions/splice.tsv", 3190, True),
+        ("sysid-generator/y_cc.csv.gz", 500000, False),
+    ],
+)
+def test_published_counts(path, rows, header):
+    if not (SHARED / path).exists():
+        pytest.skip(f"the data set {path} is not here")
+    table = read_table(SHARED / path)
+    assert (table.rows, table.header) == (rows, header)

@@ -45,10 +45,10 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
         DataError: no UTF-8 text, nothing in it, a ragged row, an open quote, a column named twice.
     """
     content = checked(name, content)
-    if not content.strip():
-        raise DataError("is empty", file=name, hint="a table needs a header and rows, or rows of numbers")
     separator = _separator(content[:ENOUGH].decode(errors="ignore"), separators)
     frame, lines = _plainly(content, separator) or _carefully(name, content, separator)
+    if not lines:
+        raise DataError("is empty", file=name, hint="a table needs a header and rows, or rows of numbers")
     first = [str(cell) for cell in frame.row(0)]
     if header is None:
         header = is_header(frame, separator == ";")
