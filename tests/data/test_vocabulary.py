@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clew.data import units, vocabulary
+from clew.data import vocabulary
 from clew.data.vocabulary import END, UNITS, UNKNOWN, Characters, Vocabulary, WordsAndLetters, fit, from_json
 from clew.errors import ConfigError, DataError, RunError
 
@@ -50,21 +50,6 @@ def test_known_text_is_written_as_it_was(unit: str, data) -> None:
 
 
 @settings(deadline=None)
-@given(st.text())
-def test_pieces_make_the_text(text: str) -> None:
-    assert "".join(units.pieces(text)) == text
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_words_leave_out_blanks_alone(text: str) -> None:
-    assert "".join(units.words(text)) == "".join(text.split()) or any(ch.isspace() != (not ch.split()) for ch in text)
-
-
-def test_words() -> None:
-    assert units.words("It isn't 3.5, or is it?") == ["It", "isn't", "3", ".", "5", ",", "or", "is", "it", "?"]
-
-
 def test_the_commonest_come_first_and_rare_ones_are_unknown() -> None:
     known = fit("word", ["b b b a a c"], min_count=2)
     assert known.encode("b a c z")[:, 0].tolist() == [2, 3, UNKNOWN, UNKNOWN]

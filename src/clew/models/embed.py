@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clew.cells import LSTM, Bidirectional
 
+SMALL = 0.1  # a rare unit, seldom learned from, should say little: torch's own 1.0 lets it say noise, and overfits
 UNKNOWN = 1  # the unit that stands for all that the training part did not show, see `data.vocabulary`
 
 
@@ -25,6 +26,7 @@ class Units(nn.Module):
     def __init__(self, size: int, width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.vectors, self.dropout, self.output_size = nn.Embedding(size, width), dropout, width
+        nn.init.normal_(self.vectors.weight, std=SMALL)
 
     def forward(self, x: Tensor) -> Tensor:
         units = x[..., 0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clew.data.units import pieces, words
+from clew.data.vocabulary.cuts import pieces, words
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
 SPACED = st.text(st.sampled_from("ab'\u2019é, .\n\t\r\u00a0\u2028\x1c_-1"), max_size=60)
@@ -34,6 +34,8 @@ def test_words_are_the_text_without_blanks(text: str):
         ("Don't stop, Ann\u2019s here.", ["Don't", "stop", ",", "Ann\u2019s", "here", "."]),
         ("'quoted' rock-n-roll", ["'", "quoted", "'", "rock", "-", "n", "-", "roll"]),
         ("3.14 naïve\t日本", ["3", ".", "14", "naïve", "日本"]),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("cafe\u0301 \u0645\u06cc\u200c\u062e", ["cafe\u0301", "\u0645\u06cc\u200c\u062e"]),
         (" \n ", []),
     ],
 )
