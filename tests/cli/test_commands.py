@@ -180,3 +180,19 @@ def test_an_interrupted_run_resumes_to_the_same_bits(series_file: Path, tmp_path
     assert run_clew("train", series_file, "--out", tmp_path / "whole", *options).code == 0
     cut, whole = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("cut", "whole"))
     assert cut == whole
+
+
+def test_a_stream_is_left_without_a_word(trained: Path) -> None:
+    """Ctrl-C in a real process, after the first answer: exit 130, what was answered stays said."""
+    command = [sys.executable, "-m", "clew", "stream", str(trained)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write("[1.0, 2.0]\n")
+    process.stdin.flush()
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert json.loads(first)["step"] == 1
+    assert (process.returncode, talk) == (130, "")

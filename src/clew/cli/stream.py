@@ -24,7 +24,13 @@ def stream(
     taken as it stands, its end included, or is a JSON string or {"text": "..."}. {"reset": true} begins anew.
     """
     trained = load(run)
-    session, reads_text = Session(trained, horizon), trained.reads_text
+    try:
+        _answer_lines(Session(trained, horizon), trained.reads_text)
+    except KeyboardInterrupt:  # the way to leave a stream that has no end
+        raise typer.Exit(130) from None
+
+
+def _answer_lines(session: Session, reads_text: bool) -> None:
     for row, line in enumerate(sys.stdin, 1):
         if not line.strip() and not reads_text:
             continue
