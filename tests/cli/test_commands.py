@@ -188,7 +188,8 @@ def test_a_stream_is_left_without_a_word(trained: Path) -> None:
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
     )
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write("[1.0, 2.0]\n")
     process.stdin.flush()
     first = process.stdout.readline()

@@ -6,10 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
+from small_runs import FAST, RUNS
 
 import clew
-
-FAST = {"progress": False, "width": 12, "threads": 1, "patience": 0, "dropout": 0.0, "lr": 2e-2}
 
 
 def reviews(n: int = 120, seed: int = 0) -> list[tuple[str, str, float]]:
@@ -67,17 +66,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         flowers.append(f"{'xyz'.index(kind) + r.gauss(0, 0.2):.3f},{r.gauss(0, 1):.3f},{r.gauss(5, 1):.3f},{kind}")
     (folder / "flowers.csv").write_text("\n".join(flowers) + "\n")
     return {file.stem: file for file in folder.iterdir()}
-
-
-RUNS = {
-    "classify": ("reviews", {"target": "label", "inputs": ["text"], "steps": 60}),
-    "regress": ("reviews", {"target": "stars", "inputs": ["text"], "steps": 60, "task": "regress"}),
-    "tag": ("words", {"steps": 60}),
-    "generate": ("story", {"steps": 60, "batch": 4, "window": 32}),
-    "series": ("waves", {"steps": 60}),
-    "steps": ("room", {"task": "tag", "target": "state", "inputs": ["light", "heat"], "steps": 60, "window": 24}),
-    "row": ("flowers", {"task": "classify", "target": "species", "steps": 60}),
-}
 
 
 @pytest.fixture(scope="session")

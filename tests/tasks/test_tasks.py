@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FAST, RUNS
+from small_runs import FAST, RUNS
 
 import clew
 from clew.stream import Session

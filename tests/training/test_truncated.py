@@ -26,10 +26,10 @@ def documents(*lengths: int) -> list[Example]:
     return [Example(random.integers(0, K, (n, 1)), random.integers(0, K, n)) for n in lengths]
 
 
-def model(seed: int = 0, pooling: str = "") -> Single:
+def model(seed: int = 0, pooling: str = "", **options: float) -> Single:
     torch.manual_seed(seed)
     front = Pointwise(_Embed(), 1, 4)
-    stack = body("lstm", 1, 6, 2, front=front, pooling=pooling)
+    stack = body("lstm", 1, 6, 2, front=front, pooling=pooling, options=options)
     return Single(stack, ClassHead(6, K)).double()
 
 
@@ -224,9 +224,10 @@ def test_accumulated_gradients_are_those_of_the_large_batch() -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"recurrent_dropout": 0.3}])
 @pytest.mark.parametrize("stop", [3, 7, 10])
-def test_a_resumed_run_carries_the_state_on(tmp_path, stop: int) -> None:
-    """Bit for bit: the state that lanes carry is part of a checkpoint."""
+def test_a_resumed_run_carries_the_state_on(tmp_path, stop: int, options: dict[str, float]) -> None:
+    """Bit for bit: the state that lanes carry is part of a checkpoint, the masks that it holds too."""
     settings = Settings(steps=12, lr=1e-2, validate_every=3, checkpoint_every=1)
     lanes = Lanes(documents(40, 30, 25), 3, 5)
 
@@ -237,16 +238,26 @@ def test_a_resumed_run_carries_the_state_on(tmp_path, stop: int) -> None:
                     raise KeyboardInterrupt
                 yield batch
 
-    whole = model()
+    whole = model(**options)
     fit(whole, lanes, settings, progress=False)
     broken = Stopping.__new__(Stopping)
     broken.__dict__.update(lanes.__dict__)
-    first = model()
+    first = model(**options)
     fit(first, broken, settings, folder=tmp_path, progress=False)
-    second = model(seed=9)
+    second = model(seed=9, **options)
     fit(second, lanes, settings, folder=tmp_path, resume=True, progress=False)
     for ours, theirs in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_stride_longer_than_the_text() -> None:
+    """What is left at the end of an epoch is learned from as it is."""
+    m, lanes = model(), Lanes(documents(24), 4, 64, 32)
+    (batch,) = lanes.epoch(0, 0)
+    assert batch.x.shape[:2] == (1, 24)
+    loss, state = m.carry(batch, None)
+    assert torch.isfinite(loss)
+    assert all(not leaf.requires_grad for leaf in tree.leaves(state))
 
 
 def test_stacks_of_any_cell_carry() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from clew.cli.show import print_json
 from clew.errors import DataError
 from clew.stream import Session
 from clew.tasks import load
+from clew.tasks.base import Trained
 
 
 def stream(
@@ -21,21 +23,22 @@ def stream(
     """Read steps from stdin, a line at a time, and answer each line.
 
     Numbers: a JSON line is a number, a list with one number per column, or an object by column name. Text: a line is
-    taken as it stands, its end included, or is a JSON string or {"text": "..."}. {"reset": true} begins anew.
+    taken as it stands (its end included where the model writes text), or is a JSON string or {"text": "..."}.
+    {"reset": true} begins anew.
     """
     trained = load(run)
     try:
-        _answer_lines(Session(trained, horizon), trained.reads_text)
+        _answer_lines(Session(trained, horizon), trained)
     except KeyboardInterrupt:  # the way to leave a stream that has no end
         raise typer.Exit(130) from None
 
 
-def _answer_lines(session: Session, reads_text: bool) -> None:
-    for row, line in enumerate(sys.stdin, 1):
-        if not line.strip() and not reads_text:
+def _answer_lines(session: Session, trained: Trained) -> None:
+    for row, line in enumerate(_lines(), 1):
+        if not line.strip() and not trained.reads_text:
             continue
         try:
-            value = _value(line, reads_text)
+            value = _value(line if trained.reads_line_ends else line.rstrip("\r\n"), trained.reads_text)
             if value == {"reset": True}:
                 session.reset()
                 continue
@@ -44,6 +47,13 @@ def _answer_lines(session: Session, reads_text: bool) -> None:
             raise DataError(error.what, file="stdin", row=row, column=error.column, hint=error.hint) from error
         if answer:
             print_json({"step": session.steps, **answer})
+
+
+def _lines() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:  # somewhere in a block that was read ahead, so that no row can be named
+        raise DataError(f"not UTF-8: {error.reason}", file="stdin", hint="write it as UTF-8: iconv -t UTF-8") from error
 
 
 def _value(line: str, reads_text: bool) -> Any:

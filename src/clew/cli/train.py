@@ -48,7 +48,7 @@ def train(
     if seed is not None:
         settings["seed"] = seed
     sources = sources or _sources_of(recipe, out, resume)
-    out = out or Path("runs") / sources[0].removeprefix("sample:").split("/")[-1].split(".")[0]
+    out = out or Path("runs") / (Path(sources[0].removeprefix("sample:")).resolve().name.split(".")[0] or "run")
     result = run_training(sources, out, recipe=recipe, overrides=changes or [], resume=resume, **settings)
     if as_json:
         print_json(result)
@@ -86,4 +86,4 @@ def _sources_of(recipe: Path | None, out: Path | None, resume: bool) -> list[str
     named = load_recipe(file).get("data", {}).get("train", "") if file is not None else ""
     if not named:
         raise ConfigError("no source given", hint="clew train FILE, or clew train sample:co2")
-    return [name.strip() for name in named.split(",")]
+    return [named] if Path(named).exists() else [name.strip() for name in named.split(",")]

@@ -49,8 +49,10 @@ def build(
         table = raw.setdefault(section, {})
         if isinstance(table, dict):
             for name, default in keys.items():
-                if not (name in ("epochs", "steps") and (table.get("epochs") or table.get("steps"))):
+                if name not in ("epochs", "steps"):
                     table.setdefault(name, default)
+                elif not (table.get("epochs") or table.get("steps")):
+                    table[name] = default
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:

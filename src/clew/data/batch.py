@@ -9,7 +9,6 @@ B rows, T steps, I input features, N sequences
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -153,12 +152,13 @@ class Lanes:
         total = int(lengths.sum())
         if not total:
             raise DataError("nothing to train on: every sequence is empty")
-        self.ends: np.ndarray = np.cumsum(lengths)
+        self.lengths = lengths
         self.x = np.concatenate([example.x for example in examples])
         self.target = np.concatenate([example.target for example in examples])
         self.mask = None if every == 1 else np.concatenate([supervision(n, every) for n in lengths])
         self.begins = np.zeros(total, dtype=bool)
-        self.begins[(self.ends - lengths)[lengths > 0]] = True
+        self.starts: np.ndarray = np.cumsum(lengths) - lengths
+        self.begins[self.starts[lengths > 0]] = True
         self.lanes = max(1, min(lanes, total // window))
         self.steps = total // self.lanes
         self.window, self.stride = window, stride or window
@@ -169,12 +169,14 @@ class Lanes:
     def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on; what remains of the stream behind the last lane is left."""
         random, total = _generator(seed, epoch), len(self.x)
-        spans = [np.arange(begin, end) for begin, end in pairwise([0, *self.ends.tolist()])]
-        order = np.concatenate([spans[i] for i in random.permutation(len(spans))])
-        order = np.roll(order, -int(random.integers(total)))[: self.lanes * self.steps].reshape(self.lanes, -1)
+        order = random.permutation(len(self.lengths))
+        before = np.cumsum(self.lengths[order]) - self.lengths[order]  # where each sequence begins in this epoch
+        first = int(random.integers(total)) + np.arange(self.lanes)[:, None] * self.steps
         long, k1, k2 = max(self.window, self.stride), self.stride, self.window
         for j in range(start, len(self)):
-            rows = order[:, j * k1 : j * k1 + long]
+            place = (first + np.arange(j * k1, min(j * k1 + long, self.steps))) % total
+            which = np.searchsorted(before, place, side="right") - 1
+            rows = self.starts[order[which]] + place - before[which]
             reset, mask = self.begins[rows], None if self.mask is None else self.mask[rows]
             if j == 0:
                 reset[:, 0] = True

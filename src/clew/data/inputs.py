@@ -11,6 +11,7 @@ T steps, I input features, C channels
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,11 +21,12 @@ import numpy as np
 from clew.data import vocabulary as vocabularies
 from clew.data.series import Scaler
 from clew.data.split import key_of_array, same_input_keys
-from clew.data.table import Table, column_name, kind, numeric, sequences, texts, tokens
+from clew.data.table import Table, column_name, filled, kind, numeric, sequences, texts, tokens
 from clew.data.vocabulary import Vocabulary
 from clew.errors import DataError, RunError, did_you_mean
 
 Layout = Literal["row", "wide", "lists", "steps"]
+LARGEST = sys.float_info.max
 Raw = Any  # a text, a list of words, or an array (T, C)
 
 
@@ -110,8 +112,11 @@ class NumberInput:
             return [np.array([i]) for i in range(table.rows)]
         if not self.group:
             return [np.arange(table.rows)]
-        _, first, which = np.unique(texts(table, self.group), return_index=True, return_inverse=True)
-        return [np.flatnonzero(which == i) for i in np.argsort(first)]
+        _, first, which, n = np.unique(
+            texts(table, self.group), return_index=True, return_inverse=True, return_counts=True
+        )
+        of_group = np.split(np.argsort(which, kind="stable"), np.cumsum(n)[:-1])
+        return [of_group[i] for i in np.argsort(first)]
 
     def keys(self, raws: Sequence[Raw]) -> Sequence[Hashable]:
         return [key_of_array(raw) for raw in raws]
@@ -177,7 +182,7 @@ def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:
             hint=f"one JSON line a step: {{{', '.join(f'{name!r}: 1.0' for name in names)}}}".replace("'", '"'),
         )
     for name, number in zip(names, value, strict=True):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not np.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= LARGEST:
             raise DataError(f"{number!r} is not a finite number", column=name)
     return np.array(value, dtype=np.float64)
 
@@ -206,6 +211,9 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], *, channels
         raise DataError("one column of text can be read, two are named", file=table.name, hint="name one as --input")
     if group and numbers:
         return NumberInput(numbers, "steps", 0, group)
+    if group:
+        hint = "give texts as one cell or one CoNLL sentence each"
+        raise DataError("a group joins rows of numbers, and there are none", file=table.name, column=group, hint=hint)
     if lists:
         return NumberInput(lists, "lists")
     if words and (names or not numbers or not _are_labels(table, words)):
@@ -221,7 +229,7 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], *, channels
 
 def _are_labels(table: Table, names: Sequence[str]) -> bool:
     """Whether all of these columns hold few different short texts, which tell classes and not stories."""
-    return all(len(set(texts(table, name))) <= max(2, table.rows // 10) and _size(table, name) < 20 for name in names)
+    return all(len(set(filled(table, name))) <= max(2, table.rows // 10) and _size(table, name) < 20 for name in names)
 
 
 def _size(table: Table, name: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 
@@ -17,14 +17,16 @@ def grouped(
     test: float,
     seed: int,
     strata: Sequence[Hashable] | None = None,
+    held: Sequence[Collection[Hashable]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of the training, validation and test records, by chance.
 
     Args:
         keys: records with the same key stay together.
         valid, test: fractions of the records; 0 for an empty part.
-        strata: spread these (classes, say) over the parts in proportion. The first of each goes to training, so that
-            nothing is held out that could not be learned.
+        strata: spread these (classes, say) over the parts in proportion.
+        held: what each record holds (tags, say) where that is more than its stratum. The first of each, and of each
+            stratum, goes to training, so that nothing is held out that could not be learned.
 
     Returns:
         Sorted arrays that hold every index once. A part differs from its share by less than twice the largest group,
@@ -45,7 +47,9 @@ def grouped(
             hint="give more data, or the parts as sources of their own: data.valid = FILE, data.test = FILE",
         )
     # Equal inputs may have different answers: a group has all the strata of its records.
-    kinds = [{strata[i] for i in members} if strata is not None else set() for members in groups]
+    if held is None:
+        held = [() for _ in keys] if strata is None else [(stratum,) for stratum in strata]
+    kinds = [{kind for i in members for kind in held[i]} for members in groups]
     by_stratum: dict[Hashable, list[int]] = {}
     for g, members in enumerate(groups):
         by_stratum.setdefault(strata[members[0]] if strata is not None else None, []).append(g)

@@ -95,7 +95,7 @@ def kind(table: Table, name: str) -> Kind:
         return "text"
     cells = table.column(name)
     filled = int((~cells.str.strip_chars().str.to_lowercase().is_in(EMPTY).fill_null(True)).sum())
-    return "number" if filled and _numbers(table, name).is_not_nan().sum() > filled / 2 else "text"
+    return "number" if filled and as_numbers(table, name).is_not_nan().sum() > filled / 2 else "text"
 
 
 def texts(table: Table, column: str | int) -> list[str]:
@@ -206,6 +206,25 @@ def _steps(table: Table, name: str) -> list[np.ndarray]:
     return np.split(values.reshape(-1, width), np.cumsum(lengths)[:-1])
 
 
+def as_numbers(table: Table, name: str) -> pl.Series:
+    """A column as float64 with NaN where a cell is not a number: to look at, where nothing is to be refused."""
+    column = table.column(name)
+    if column.dtype == pl.String:
+        column = column.str.strip_chars()
+        if table.decimal_comma:
+            column = column.str.replace(",", ".", literal=True)
+    elif not column.dtype.is_numeric():
+        return pl.Series(name, np.full(table.rows, np.nan))
+    return column.cast(pl.Float64, strict=False).fill_null(float("nan"))
+
+
+def filled(table: Table, name: str) -> list[str]:
+    """The cells of a column that hold anything, as texts: to look at, where nothing is to be refused."""
+    cells = table.column(name).drop_nulls().to_list()
+    texts = [_written(cell) if isinstance(cell, float) else str(cell).strip() for cell in cells]
+    return [text for text in texts if text]
+
+
 def numeric(table: Table, column: str | int) -> np.ndarray:
     """A column, by name or by number from 1, as float64 (T,).
 
@@ -216,7 +235,7 @@ def numeric(table: Table, column: str | int) -> np.ndarray:
     if table.schema[name].is_nested():
         hint = "choose another --target or --input"
         raise DataError("holds lists, where one number a row is meant", file=table.name, column=name, hint=hint)
-    values = _numbers(table, name).to_numpy()
+    values = as_numbers(table, name).to_numpy()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         cell = table.column(name)[int(bad[0])]
@@ -246,7 +265,7 @@ def numeric_columns(table: Table) -> list[str]:
     found = []
     for name in table.columns:
         dtype = table.schema[name]
-        if (dtype == pl.String or dtype.is_numeric()) and _numbers(table, name).is_not_nan().sum() > table.rows / 2:
+        if (dtype == pl.String or dtype.is_numeric()) and as_numbers(table, name).is_not_nan().sum() > table.rows / 2:
             found.append(name)
     return found
 
@@ -260,7 +279,7 @@ def guess_target(table: Table) -> str:
     names = numeric_columns(table)
     if not names:
         raise DataError("no numeric column", file=table.name, hint="a forecast needs a column of numbers")
-    values = [name for name in names if not is_time_like(_numbers(table, name).to_numpy(), name)]
+    values = [name for name in names if not is_time_like(as_numbers(table, name).to_numpy(), name)]
     return (values or names)[-1]
 
 
@@ -272,18 +291,6 @@ def is_time_like(values: np.ndarray, name: str = "") -> bool:
     if len(steps) < 2 or not np.isfinite(steps).all():
         return False
     return bool(steps[0] > 0 and np.allclose(steps, steps.mean(), rtol=1e-3))
-
-
-def _numbers(table: Table, name: str) -> pl.Series:
-    """The column as float64 with NaN where a cell is not a number."""
-    column = table.column(name)
-    if column.dtype == pl.String:
-        column = column.str.strip_chars()
-        if table.decimal_comma:
-            column = column.str.replace(",", ".", literal=True)
-    elif not column.dtype.is_numeric():
-        return pl.Series(name, np.full(table.rows, np.nan))
-    return column.cast(pl.Float64, strict=False).fill_null(float("nan"))
 
 
 def _written(number: float) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
 from clew.cells.compose import make_norm
+from clew.config import Model
 from clew.data.vocabulary import Vocabulary, WordsAndLetters
 from clew.errors import ConfigError, did_you_mean
 from clew.models.anchored import Anchored
@@ -71,6 +72,26 @@ def body(
     if pooling and pooling != "last":
         parts.append(POOLS[pooling](parts[-1].output_size))
     return Stack(*parts, dropout=dropout)
+
+
+def body_of(
+    model: Model, input_size: int, cells: Table | None = None, front: Recurrence | None = None, pooling: str = ""
+) -> Stack:
+    """The body that a recipe's [model] asks for, above a front where there is one. See `body`."""
+    return body(
+        model.cell,
+        front.input_size if front else input_size,
+        model.width,
+        model.layers,
+        dropout=model.dropout,
+        residual=model.residual,
+        norm=model.norm,
+        options=model.cell_options,
+        cells=cells,
+        bidirectional=model.bidirectional,
+        front=front,
+        pooling=pooling,
+    )
 
 
 def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: float) -> Pointwise:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from clew.cells import LSTM, Bidirectional
+from clew.data.vocabulary import UNKNOWN
 
 SMALL = 0.1  # a rare unit, seldom learned from, should say little: torch's own 1.0 lets it say noise, and overfits
-UNKNOWN = 1  # the unit that stands for all that the training part did not show, see `data.vocabulary`
 
 
 class Units(nn.Module):

@@ -50,7 +50,8 @@ class Single(nn.Module):
     def carry(self, batch: Batch, state: State | None) -> tuple[Tensor, State]:
         """The mean loss of a batch that begins in `state`, and the state, detached, in which the next one begins."""
         body, T = self._causal(), batch.x.shape[1]
-        cuts = {0, T, min(batch.advance, T) or T, *range(0, T, batch.reach or T)}
+        advance = min(batch.advance, T) or T
+        cuts = {0, T, advance, *range(0, T, batch.reach or T)}
         ys, after = [], state
         for t, end in pairwise(sorted(cuts)):
             if batch.reach and t and t % batch.reach == 0:
@@ -59,7 +60,7 @@ class Single(nn.Module):
             reset = None if batch.reset is None else batch.reset[:, t:end]
             y, state = body(batch.x[:, t:end], state, lengths=lengths, reset=reset)
             ys.append(y)
-            if end == (batch.advance or T):
+            if end == advance:
                 after = state
         return self._loss(ys[0] if len(ys) == 1 else torch.cat(ys, 1), batch), tree.detach(after)
 

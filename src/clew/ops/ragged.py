@@ -39,7 +39,7 @@ def run(
     ys = []
     for t, end in pairwise(sorted(cuts)):
         before = state if reset is None else tree.where(reset[:, t], initial, state)
-        inside = None if lengths is None else (lengths.to(torch.int64) - t).clamp(0, end - t)
+        inside = None if lengths is None else (lengths.to(x_BTI.device, torch.int64) - t).clamp(0, end - t)
         y, state = kernel(x_BTI[:, t:end], before, inside)
         ys.append(y)
     y_BTP = ys[0] if len(ys) == 1 else torch.cat(ys, 1)

@@ -7,7 +7,7 @@ A task is a module with `DEFAULTS` (its own, by section of the recipe), `prepare
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -49,6 +49,7 @@ class Trained(Protocol):
 
     model: Single
     reads_text: bool
+    reads_line_ends: bool  # whether the end of a line is something to read
 
     def to_json(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -100,6 +101,7 @@ class Task(Protocol):
     """The module of a task."""
 
     DEFAULTS: dict[str, dict[str, Any]]
+    UNUSED: Sequence[str]  # keys of a recipe that say nothing to it
 
     @staticmethod
     def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job: ...

@@ -11,39 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import torch
 
 from clew.config import Recipe
-from clew.data.balance import class_weights
 from clew.data.inputs import Input, NumberInput
 from clew.data.table import Table, column_name, labels
 from clew.errors import DataError
 from clew.metrics import Classes
-from clew.models import Head
-from clew.models.heads.classes import ClassHead
 from clew.tasks import labelled
+from clew.tasks.answers import ClassAnswers
 from clew.tasks.base import Cells, Job
 from clew.tasks.guess import label_column
-from clew.tasks.labelled import Answers, Labelled, Record
+from clew.tasks.labelled import Labelled
+from clew.tasks.records import Record
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.3},
     "train": {"epochs": 30, "lr": 3e-3, "patience": 8},
 }
+UNUSED = ("data.season", "data.horizon", "data.anchor", "model.mode")
 
 
-class Labels(Answers):
-    """One of K names for each sequence; `counts` (K,) are those of the training part."""
+class Labels(ClassAnswers):
+    """One of K names for each sequence."""
 
-    aligned, classes = False, True
-
-    def __init__(self, column: str, names: Sequence[str] = (), counts: Sequence[int] = ()) -> None:
-        super().__init__(column)
-        self.names, self.counts = list(names), np.array(counts, dtype=np.int64)
-        self.index = {name: i for i, name in enumerate(self.names)}
+    aligned, what = False, "label"
 
     def read(self, table: Table, source: Input) -> list[str]:
         cells = labels(table, self.column)
@@ -66,24 +60,11 @@ class Labels(Answers):
             raise DataError(what, file=train[0].file, column=self.column, hint="choose another --target")
         return Labels(self.column, [str(name) for name in names], counts.tolist())
 
-    def encode(self, record: Record, steps: int) -> np.ndarray:
-        if record.answer not in self.index:
-            shown = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
-            raise DataError(
-                f"the label '{record.answer}' does not occur in the training part",
-                file=record.file,
-                row=record.row,
-                column=self.column,
-                hint=f"known: {shown}",
-            )
-        return np.full(steps, self.index[record.answer], dtype=np.int32)
+    def classes(self, answer: str) -> list[str]:
+        return [answer]
 
-    def head(self, width: int, recipe: Recipe) -> Head:
-        t = recipe.train
-        weights = None
-        if t.class_weights != "none":
-            weights = torch.as_tensor(class_weights(self.counts, t.class_weights), dtype=torch.float32)
-        return ClassHead(width, len(self.names), weights, t.label_smoothing, recipe.model.dropout)
+    def encode(self, record: Record, steps: int) -> np.ndarray:
+        return np.full(steps, self.number(record.answer, record), dtype=np.int32)
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
         metric = Classes(len(self.names))
@@ -106,18 +87,6 @@ class Labels(Answers):
     def said(self, predicted: np.ndarray) -> list[Any]:
         probabilities, best = np.exp(predicted), int(predicted.argmax())
         return [self.names[best], float(probabilities[best]), *probabilities.tolist()]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"column": self.column, "names": self.names, "counts": self.counts.tolist()}
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Self:
-        names, counts = list(saved["names"]), [int(n) for n in saved["counts"]]
-        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-            raise TypeError("labels are different texts")
-        if len(names) < 2 or len(names) != len(counts) or min(counts) < 1:
-            raise ValueError("as many counts as labels, two at least")
-        return cls(str(saved["column"]), names, counts)
 
     def _truth(self, records: Sequence[Record]) -> np.ndarray:
         return np.array([self.index[record.answer] for record in records])

@@ -29,13 +29,29 @@ from clew.data.windows import Windows
 from clew.errors import ConfigError, DataError, RunError
 from clew.forecast import BASELINES, direct, iterate, rolling_origin
 from clew.metrics import Forecast, seasonal_scale
-from clew.models import Single, body, forecaster
+from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
 from clew.tasks.guess import series_target
 from clew.tree import State
 
 DEFAULTS: dict[str, dict[str, Any]] = {}
+UNUSED = (
+    "data.group",
+    "data.channels",
+    "data.source_unit",
+    "data.lowercase",
+    "data.min_count",
+    "data.vocabulary",
+    "model.bidirectional",
+    "model.embedding",
+    "model.word_dropout",
+    "model.pooling",
+    "train.stride",
+    "train.supervise",
+    "train.label_smoothing",
+    "train.class_weights",
+)
 STEPS, VALIDATE_EVERY = 600, 25
 LONGEST = 1_000_000  # steps of a season, horizon or window: what a file may ask memory for
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
@@ -79,7 +95,7 @@ class Plan:
 class Forecaster:
     """A model with what was found from its training part: raw numbers in, raw numbers out."""
 
-    reads_text = False
+    reads_text = reads_line_ends = False
 
     def __init__(self, model: Single, plan: Plan, iterative: bool) -> None:
         self.model, self.plan, self.iterative = model, plan, iterative
@@ -189,7 +205,15 @@ def make_plan(
             hint="set data.season to a shorter one, or data.anchor=last",
         )
     ahead = 1 if recipe.model.mode == "iterative" else horizon
-    window = window_of(recipe, 0) or max(2, min(int(np.clip(3 * season, 48, 192)), len(longest) - ahead - 1))
+    asked = window_of(recipe, 0)
+    window = asked or max(
+        2, min(max(int(np.clip(3 * season, 48, 192)), lag + max(24, ahead)), len(longest) - ahead - 1)
+    )
+    if lag >= window:
+        raise ConfigError(
+            f"a window of {window} steps is no longer than the season of {lag}, so that nothing in it can be learned",
+            hint=f"train.window = {lag + max(24, ahead)}, or data.anchor = last" if asked else "data.anchor = last",
+        )
     levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
     return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
 
@@ -278,18 +302,7 @@ def build(recipe: Recipe, plan: Plan, cells: Cells | None, series: list[np.ndarr
         changes = [plan.scaler.apply(part[plan.lag :]) - plan.scaler.apply(part[: -plan.lag]) for part in series]
         std_C = np.concatenate(changes).std(0)
         scale_C = torch.as_tensor(np.where(std_C > 1e-8, std_C, 1.0), dtype=torch.float32)
-    m = recipe.model
-    stack = body(
-        m.cell,
-        C * (2 if plan.levels and plan.lag else 1),
-        m.width,
-        m.layers,
-        dropout=m.dropout,
-        residual=m.residual,
-        norm=m.norm,
-        options=m.cell_options,
-        cells=cells,
-    )
+    stack = body_of(recipe.model, C * (2 if plan.levels and plan.lag else 1), cells)
     model = forecaster(
         stack,
         columns=C,

@@ -19,31 +19,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from clew.config import Recipe
 from clew.data import inputs, series
 from clew.data.batch import Batch, Example, Lanes, by_length, collate
 from clew.data.inputs import TextInput
-from clew.data.split import grouped
+from clew.data.split import grouped, shared
 from clew.data.table import Table
-from clew.data.vocabulary import Vocabulary
+from clew.data.vocabulary import END, Vocabulary
 from clew.decode import sample
 from clew.errors import DataError, RunError
 from clew.metrics import Tokens, unigram
-from clew.models import Single, body, embedding
+from clew.models import Single, body_of, embedding
 from clew.models.heads.classes import ClassHead
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, window_of
-from clew.tasks.records import beside
+from clew.tasks.records import set_apart
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 256, "embedding": 64},
     "train": {"steps": 3000, "batch": 16, "window": 64, "lr": 5e-3, "patience": 0},
 }
-END = 0  # the unit that stands before a document and behind it
+UNUSED = (
+    "data.group",
+    "data.channels",
+    "data.season",
+    "data.horizon",
+    "data.anchor",
+    "model.mode",
+    "model.pooling",
+    "train.class_weights",
+)
 ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
 WINDOW = 64  # units that a gradient reaches back, where that is left open
-CHUNK, AT_ONCE = 1024, 32  # units, and documents, that are scored at once
+CHUNK, AT_ONCE = 1024, 32  # units, and documents, that are scored at once,
+AT_HAND = 2**25  # or as many as have so many probabilities
 VALID_UNITS, VALID_LANES = 50_000, 16  # validation runs often: on so many units, side by side
 
 
@@ -59,7 +68,7 @@ class Document(NamedTuple):
 class Writer:
     """A trained model of text."""
 
-    reads_text = True
+    reads_text = reads_line_ends = True
 
     def __init__(self, model: Single, source: TextInput, counts: np.ndarray) -> None:
         self.model, self.source, self.counts = model, source, counts
@@ -74,8 +83,9 @@ class Writer:
     def example(self, document: Document) -> Example:
         """Inputs (T, 1) and the unit that follows each; a document that was not cut ends."""
         units = self.vocabulary.encode(document.text)[:, 0]
-        following = np.append(units, END) if document.whole else units
-        return Example(np.append(END, following[:-1])[:, None], following)
+        end = np.array([END], dtype=units.dtype)
+        following = np.concatenate([units, end]) if document.whole else units
+        return Example(np.concatenate([end, following[:-1]])[:, None], following)
 
     @torch.no_grad()
     def nats(self, examples: Sequence[Example], lanes: int = 0) -> Tokens:
@@ -86,13 +96,15 @@ class Writer:
         for batch in _side_by_side(examples, lanes):
             (B, T), state = batch.x.shape[:2], None
             lengths = torch.full((B,), T) if batch.lengths is None else batch.lengths
-            for t in range(0, T, CHUNK):
-                x, follows = batch.x[:, t : t + CHUNK].to(device), batch.target[:, t : t + CHUNK].to(device)
+            chunk = max(1, min(CHUNK, AT_HAND // (B * self.vocabulary.size)))
+            for t in range(0, T, chunk):
+                x, follows = batch.x[:, t : t + chunk].to(device), batch.target[:, t : t + chunk].to(device)
                 inside = (lengths - t).clamp(0, x.shape[1])
                 padded = int(inside.min()) < x.shape[1]
                 logp, state = self.model(x, state, lengths=inside if padded else None)
                 real = (torch.arange(x.shape[1]) < inside[:, None]).to(device)
-                metric.update(float(F.nll_loss(logp[real], follows[real], reduction="sum")), int(real.sum()))
+                nats = -logp.gather(-1, follows[..., None])[..., 0][real]
+                metric.update(float(nats.sum()), int(real.sum()))
         return metric
 
     def score(self, documents: Sequence[Document]) -> Scores:
@@ -124,7 +136,10 @@ class Writer:
         units = torch.as_tensor(heard.x[:, 0], dtype=torch.int64, device=foreseen.device)
         nats = float(-foreseen.gather(1, units[:, None]).mean())
         p, likely = heard.y[0, -1].exp().topk(min(5, heard.y.shape[-1]))
-        following = {self.vocabulary.decode([u]): round(v, 6) for u, v in zip(likely.tolist(), p.tolist(), strict=True)}
+        following: dict[str, float] = {}
+        for unit, share in zip(likely.tolist(), p.tolist(), strict=True):  # halves of letters are all written alike
+            text = self.vocabulary.decode([unit])
+            following[text] = round(following.get(text, 0.0) + share, 6)
         return {"units": len(heard.x), "nats": nats, "next": following}
 
     def write(
@@ -187,7 +202,10 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         metrics = writer.nats(watched, VALID_LANES).result()
         return {"loss": metrics["nats"], **metrics}
 
-    facts = {"units": source.known.size, "parts": {"train": len(train), "valid": len(valid), "test": len(test)}}
+    facts: dict[str, Any] = {"units": source.known.size}
+    facts["parts"] = {"train": len(train), "valid": len(valid), "test": len(test)}
+    if seen := shared(*(source.keys([document.text for document in part]) for part in (train, test))):
+        facts["test_seen_in_training"] = seen
     steps = t.steps or t.epochs * len(batches)
     every_steps = max(1, min(500, math.ceil(steps / 10)))
     return Job(recipe, writer, batches, validate, lambda: writer.score(test), every=every_steps, facts=facts)
@@ -209,19 +227,7 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
 def _model(recipe: Recipe, source: TextInput, cells: Cells | None) -> Single:
     m = recipe.model
     front = embedding(source.known, m.embedding or min(m.width, 128), m.letters, m.word_dropout)
-    stack = body(
-        m.cell,
-        front.input_size,
-        m.width,
-        m.layers,
-        dropout=m.dropout,
-        residual=m.residual,
-        norm=m.norm,
-        options=m.cell_options,
-        cells=cells,
-        bidirectional=m.bidirectional,
-        front=front,
-    )
+    stack = body_of(m, front.input_size, cells, front)
     model = Single(
         stack, ClassHead(stack.output_size, source.known.size, None, recipe.train.label_smoothing, m.dropout)
     )
@@ -239,14 +245,10 @@ def _documents(tables: Sequence[Table], source: TextInput) -> list[Document]:
 
 def _parts(recipe: Recipe, tables: list[Table], source: TextInput) -> list[list[Document]]:
     """Training, validation and test documents: whole ones by chance, or, where there are few, each cut in order."""
-    d = recipe.data
-    named = {
-        name: _documents([beside(getattr(d, name), tables[0])], source)
-        for name in ("valid", "test")
-        if isinstance(getattr(d, name), str)
-    }
-    fractions = [0.0 if name in named else float(getattr(d, name)) for name in ("valid", "test")]
-    documents = _documents(tables, source)
+    left, named_tables = set_apart(recipe, tables)
+    named = {name: _documents(part, source) for name, part in named_tables.items()}
+    fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
+    documents = _documents(left, source)
     if len(documents) >= ENOUGH:
         indices = grouped(source.keys([doc.text for doc in documents]), fractions[0], fractions[1], recipe.seed)
         parts = [[documents[i] for i in index] for index in indices]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clew.data.table import Table, column_name, is_time_like, kind, labels, numeric, numeric_columns, texts
+from clew.data.table import Table, as_numbers, column_name, filled, is_time_like, kind, numeric_columns
 from clew.errors import DataError
 
 LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
@@ -96,17 +96,17 @@ def _looks_cut(table: Table, words: str, tags: str) -> bool:
 
 def _are_few(table: Table, name: str) -> bool:
     if kind(table, name) == "number":
-        values = numeric(table, name)
+        values = as_numbers(table, name).drop_nans()
         if (values != values.round()).any():
             return False
-    different = len(set(labels(table, name)))
+    different = len(set(filled(table, name)))
     return 2 <= different <= max(2, min(table.rows // 2, max(FEW, table.rows // 10)))
 
 
 def _is_calendar(table: Table, names: Sequence[str]) -> bool:
     """Whether the texts are times or dates: different in each row, and mostly digits."""
     for name in names:
-        cells = texts(table, name)[:200]
+        cells = filled(table, name)[:200]
         digits = sum(ch.isdigit() for cell in cells for ch in cell)
         if len(set(cells)) < len(cells) or digits < sum(map(len, cells)) / 3:
             return False
@@ -115,6 +115,6 @@ def _is_calendar(table: Table, names: Sequence[str]) -> bool:
 
 def series_target(table: Table, chosen: str) -> str:
     """Say which column a forecast takes and what else it might have been."""
-    others = [n for n in numeric_columns(table) if n != chosen and not is_time_like(numeric(table, n))]
+    others = [n for n in numeric_columns(table) if n != chosen and not is_time_like(as_numbers(table, n).to_numpy())]
     beside = f"; others that could be the target or an --input: {', '.join(others)}" if others else ""
     return f"target: '{chosen}', the last numeric column of {table.name}{beside}"

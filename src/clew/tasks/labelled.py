@@ -1,16 +1,15 @@
 """What classify, regress and tag share: inputs with answers, a pooled or aligned model, and how it is asked.
 
-A task brings its `Answers`: how they are read, learned, scored and said. Everything else stands here.
+A task brings its `Answers` (see there). Everything else stands here.
 
 B rows, T steps, P numbers predicted
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,74 +19,25 @@ from clew.cells import Encoder
 from clew.config import Recipe
 from clew.data import inputs
 from clew.data.batch import Buckets, Example, Lanes, by_length, collate
-from clew.data.inputs import Input, TextInput
+from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.table import Table, column_name
 from clew.errors import DataError, RunError
-from clew.models import Head, Single, body, embedding
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, window_of
+from clew.models import Single, body_of, embedding
+from clew.tasks.answers import Answers
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
 from clew.tasks.records import Parts, Record, gather, part
 
 AT_ONCE = 64  # sequences that are predicted together
 CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
 WINDOW = 128  # steps that a gradient reaches back, where that is left open
 LONGEST = 20_000  # steps that are learned from whole
-
-
-class Answers(ABC):
-    """What belongs to an input: one label, one number, or a tag for each step."""
-
-    aligned: ClassVar[bool]  # an answer for each step, or one for the whole sequence
-    classes: ClassVar[bool]  # the answers are classes, which splits and losses can weigh
-
-    def __init__(self, column: str) -> None:
-        self.column = column
-
-    @abstractmethod
-    def read(self, table: Table, source: Input) -> list[Any]:
-        """The answers of a table's records, in their order."""
-
-    @abstractmethod
-    def fit(self, train: Sequence[Record]) -> Self:
-        """The same, with what the training part shows."""
-
-    @abstractmethod
-    def encode(self, record: Record, steps: int) -> np.ndarray:
-        """What the loss compares with, (T, ...). Raises DataError for an answer that the training part never had."""
-
-    @abstractmethod
-    def head(self, width: int, recipe: Recipe) -> Head: ...
-
-    @abstractmethod
-    def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
-        """Metrics of predictions (P,), or (T, P) where aligned."""
-
-    @abstractmethod
-    def baseline(self, records: Sequence[Record]) -> dict[str, dict[str, float]]:
-        """Metrics of the naive predictions, by their names."""
-
-    @abstractmethod
-    def loss(self, metrics: dict[str, float]) -> float:
-        """The number of a validation that is to be low."""
-
-    @abstractmethod
-    def columns(self) -> list[str]:
-        """The names of what `said` gives."""
-
-    @abstractmethod
-    def said(self, predicted: np.ndarray) -> list[Any]:
-        """One prediction (P,) in the answers' own terms, a cell a column."""
-
-    @abstractmethod
-    def to_json(self) -> dict[str, Any]: ...
-
-    @classmethod
-    @abstractmethod
-    def from_json(cls, saved: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError where the object holds none."""
+SAID = 8  # columns that are named
 
 
 class Labelled:
     """A trained model of one of these tasks."""
+
+    reads_line_ends = False
 
     def __init__(self, model: Single, source: Input, answers: Answers) -> None:
         self.model, self.source, self.answers = model, source, answers
@@ -166,7 +116,7 @@ class Labelled:
             return Predictions(["row", *self.answers.columns()], rows)
         words = isinstance(self.source, TextInput)
         rows = [
-            [n, t, *([_words(record.raw)[t - 1]] if words else []), *self.answers.said(y)]
+            [n, t, *([record.raw[t - 1]] if words else []), *self.answers.said(y)]
             for n, (record, steps) in enumerate(zip(records, outputs, strict=True), 1)
             for t, y in enumerate(steps, 1)
         ]
@@ -203,17 +153,22 @@ def prepare(
     """
     d, m, t = recipe.data, recipe.model, recipe.train
     group = column_name(tables[0], d.group) if d.group else ""
-    beside = [name for name in (answers.column, group, _split_column(recipe, tables[0])) if name]
+    beside = [name for name in (answers.column, group, *_split_columns(recipe, tables[0])) if name]
     source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group)
     if answers.aligned:
         source = _with_steps(source)
-    parts = part(recipe, tables, source, answers.read, by_class=answers.classes and not answers.aligned)
+    if not d.target or not d.inputs:
+        seen = ", ".join(f"'{name}'" for name in source.columns[:SAID]) + ", ..." * (len(source.columns) > SAID)
+        say(f"target: '{answers.column}'; input: {seen}")
+    parts = part(recipe, tables, source, answers.read, answers.classes)
     raws = [record.raw for record in parts.train]
     chosen = d.source_unit
     if chosen == "auto" and isinstance(source, TextInput):
         chosen = unit(raws)
     source = source.fit(raws, chosen, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
     answers = answers.fit(parts.train)
+    for record in [*parts.valid, *parts.test]:  # what cannot be scored is said before training, not behind it
+        answers.encode(record, 1)
     every = _supervise(recipe, answers)
     trained = Labelled(nn.Module(), source, answers)  # pyright: ignore[reportArgumentType]  # the model follows
     examples = [trained.example(record) for record in parts.train]
@@ -268,20 +223,8 @@ def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None)
     front = None
     if isinstance(source, TextInput):
         front = embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
-    stack = body(
-        m.cell,
-        front.input_size if front else source.channels,  # pyright: ignore[reportAttributeAccessIssue]
-        m.width,
-        m.layers,
-        dropout=m.dropout,
-        residual=m.residual,
-        norm=m.norm,
-        options=m.cell_options,
-        cells=cells,
-        bidirectional=m.bidirectional,
-        front=front,
-        pooling="" if answers.aligned else m.pooling,
-    )
+    channels = source.channels if isinstance(source, NumberInput) else 0
+    stack = body_of(m, channels, cells, front, "" if answers.aligned else m.pooling)
     return Single(stack, answers.head(stack.output_size, recipe))
 
 
@@ -294,12 +237,10 @@ def _supervise(recipe: Recipe, answers: Answers) -> Any:
     return (1 if answers.aligned else "last") if chosen == "auto" else chosen
 
 
-def _split_column(recipe: Recipe, table: Table) -> str:
-    """The column by which a part is chosen; the model may not see it."""
-    for wanted in (recipe.data.valid, recipe.data.test):
-        if isinstance(wanted, str) and "=" in wanted and wanted.partition("=")[0] in table.columns:
-            return wanted.partition("=")[0]
-    return ""
+def _split_columns(recipe: Recipe, table: Table) -> list[str]:
+    """The columns by which parts are chosen; the model may not see them."""
+    named = [wanted.partition("=") for wanted in (recipe.data.valid, recipe.data.test) if isinstance(wanted, str)]
+    return [column for column, equals, _ in named if equals and column in table.columns]
 
 
 def _with_steps(source: Input) -> Input:
@@ -307,12 +248,8 @@ def _with_steps(source: Input) -> Input:
     if isinstance(source, TextInput):
         return TextInput(source.column, cut=True)
     if source.layout == "row":
-        return inputs.NumberInput(source.columns, "steps")
+        return NumberInput(source.columns, "steps")
     return source
-
-
-def _words(raw: Any) -> Sequence[str]:
-    return raw if isinstance(raw, list) else raw.split()
 
 
 def _facts(parts: Parts) -> dict[str, Any]:

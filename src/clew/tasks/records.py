@@ -6,7 +6,7 @@ source of its own is compared with the training part, and what they share is cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from clew.data import series
 from clew.data.inputs import Input, NumberInput
 from clew.data.sources import read_table
 from clew.data.split import grouped, shared
-from clew.data.table import Table, column_name, texts
+from clew.data.table import Table, texts
 from clew.errors import DataError
 
 Read = Callable[[Table, Input], list[Any]]  # the answers of a table's records, one each
@@ -50,63 +50,72 @@ def gather(tables: Sequence[Table], source: Input, read: Read) -> list[Record]:
     return records
 
 
-def part(recipe: Recipe, tables: list[Table], source: Input, read: Read, *, by_class: bool) -> Parts:
+def part(
+    recipe: Recipe, tables: list[Table], source: Input, read: Read, classes: Callable[[Any], Collection[Hashable]]
+) -> Parts:
     """The three parts as the recipe's `data.valid` and `data.test` say.
 
     Args:
-        by_class: spread the answers, which are classes, over the parts in proportion.
+        classes: those that an answer holds: training gets each, and where answers are one class, all parts in
+            proportion.
 
     Raises:
         DataError: a part would be empty, or a source of one cannot be read.
     """
-    named: dict[str, list[Record]] = {}
-    keep = {table.name: np.ones(table.rows, dtype=bool) for table in tables}
-    for name in ("valid", "test"):
-        wanted = getattr(recipe.data, name)
-        if isinstance(wanted, str):
-            named[name] = _named_part(wanted, tables, source, read, keep)
-    left = [_rows(table, keep[table.name]) for table in tables]
-    records = gather([table for table in left if table.rows], source, read)
+    left, named_tables = set_apart(recipe, tables)
+    named = {name: gather(part, source, read) for name, part in named_tables.items()}
+    records = gather(left, source, read)
     if isinstance(source, NumberInput) and source.layout == "steps" and not source.group:
         cut = _in_time(records, recipe, named)
         return Parts(cut["train"], cut["valid"], cut["test"], 0)
     fractions = {name: 0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")}
     keys = list(source.keys([record.raw for record in records]))
-    strata = [record.answer for record in records] if by_class else None
-    indices = grouped(keys, fractions["valid"], fractions["test"], recipe.seed, strata)
+    held = [classes(record.answer) for record in records]
+    strata = [next(iter(kinds)) for kinds in held] if all(len(kinds) == 1 for kinds in held) else None
+    indices = grouped(keys, fractions["valid"], fractions["test"], recipe.seed, strata, held)
     train, valid, test = ([records[i] for i in index] for index in indices)
     valid, test = named.get("valid", valid), named.get("test", test)
     known = source.keys([record.raw for record in train])
     return Parts(train, valid, test, shared(known, source.keys([record.raw for record in test])))
 
 
-def _named_part(
-    wanted: str, tables: list[Table], source: Input, read: Read, keep: dict[str, np.ndarray]
-) -> list[Record]:
-    """Records of another source, or of the rows with COLUMN=VALUE, which are then not kept for training."""
-    column, equals, value = wanted.partition("=")
-    if equals and column in tables[0].columns:
-        chosen = []
-        for table in tables:
-            which = np.array([cell.strip() == value for cell in texts(table, column_name(table, column))])
-            keep[table.name] &= ~which
-            chosen.append(_rows(table, which))
-        records = gather([table for table in chosen if table.rows], source, read)
-        if not records:
-            raise DataError(f"no row has '{value}'", file=tables[0].name, column=column, hint="look at data.test")
-        return records
-    return gather([beside(wanted, tables[0])], source, read)
+def set_apart(recipe: Recipe, tables: list[Table]) -> tuple[list[Table], dict[str, list[Table]]]:
+    """What is left of the tables, and the parts "valid" and "test" where they are a source of their own, or the rows
+    with COLUMN=VALUE.
+
+    Raises:
+        DataError: no row has the value, or a source cannot be read.
+    """
+    named: dict[str, list[Table]] = {}
+    keep = [np.ones(table.rows, dtype=bool) for table in tables]
+    for name in ("valid", "test"):
+        wanted = getattr(recipe.data, name)
+        if not isinstance(wanted, str):
+            continue
+        column, equals, value = wanted.partition("=")
+        if not (equals and column in tables[0].columns):
+            named[name] = [_beside(wanted, tables[0])]
+            continue
+        which = [np.array([cell.strip() == value for cell in texts(table, column)], dtype=bool) for table in tables]
+        if not any(rows.any() for rows in which):
+            hint = "look at data.valid and data.test"
+            raise DataError(f"no row has '{value}'", file=tables[0].name, column=column, hint=hint)
+        keep = [left & ~rows for left, rows in zip(keep, which, strict=True)]
+        named[name] = _rows(tables, which)
+    return _rows(tables, keep), named
 
 
-def beside(name: str, table: Table) -> Table:
+def _beside(name: str, table: Table) -> Table:
     """A source named in a recipe: as it stands, or else in the folder of the table, read as the table was."""
     near = Path(table.name).parent / name
     found = near if not name.startswith("sample:") and not Path(name).exists() and near.exists() else name
     return read_table(found, header=table.header)
 
 
-def _rows(table: Table, which: np.ndarray) -> Table:
-    return table if which.all() else table.take(np.flatnonzero(which))
+def _rows(tables: list[Table], which: list[np.ndarray]) -> list[Table]:
+    """The chosen rows of each table that has any."""
+    pairs = [(table, rows) for table, rows in zip(tables, which, strict=True) if rows.any()]
+    return [table if rows.all() else table.take(np.flatnonzero(rows)) for table, rows in pairs]
 
 
 def _in_time(records: list[Record], recipe: Recipe, named: dict[str, list[Record]]) -> dict[str, list[Record]]:

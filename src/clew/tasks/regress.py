@@ -24,20 +24,23 @@ from clew.metrics import Numbers
 from clew.models import Head
 from clew.models.heads.numbers import NumberHead
 from clew.tasks import labelled
+from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Job
 from clew.tasks.classify import unit
-from clew.tasks.labelled import Answers, Labelled, Record
+from clew.tasks.labelled import Labelled
+from clew.tasks.records import Record
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.1},
     "train": {"epochs": 60, "lr": 3e-3, "patience": 12},
 }
+UNUSED = ("data.season", "data.horizon", "data.anchor", "model.mode", "train.label_smoothing", "train.class_weights")
 
 
 class Number(Answers):
     """One number for each sequence, standardised as those of the training part."""
 
-    aligned, classes = False, False
+    aligned = False
 
     def __init__(self, column: str, scaler: Scaler | None = None) -> None:
         super().__init__(column)

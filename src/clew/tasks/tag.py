@@ -15,31 +15,30 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from clew.config import Recipe
-from clew.data.balance import class_weights
 from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.table import Table, labels, tokens
 from clew.errors import ConfigError, DataError
 from clew.metrics import Tags
-from clew.models import Head
-from clew.models.heads.classes import ClassHead
 from clew.tasks import labelled
+from clew.tasks.answers import ClassAnswers
 from clew.tasks.base import Cells, Job
 from clew.tasks.guess import tag_columns
-from clew.tasks.labelled import Answers, Labelled, Record
+from clew.tasks.labelled import Labelled
+from clew.tasks.records import Record
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "dropout": 0.3},
     "train": {"epochs": 12, "lr": 3e-3, "patience": 4},
 }
+UNUSED = ("data.season", "data.horizon", "data.anchor", "model.mode", "data.channels", "model.pooling")
 
 
-class TagNames(Answers):
-    """One of K names for each step; `counts` (K,) and the commonest tag of each word are those of the training part."""
+class TagNames(ClassAnswers):
+    """One of K names for each step; the commonest tag of each word is that of the training part."""
 
-    aligned, classes = True, True
+    aligned, what = True, "tag"
 
     def __init__(
         self,
@@ -48,9 +47,8 @@ class TagNames(Answers):
         counts: Sequence[int] = (),
         by_word: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(column)
-        self.names, self.counts, self.by_word = list(names), np.array(counts, dtype=np.int64), by_word or {}
-        self.index = {name: i for i, name in enumerate(self.names)}
+        super().__init__(column, names, counts)
+        self.by_word = by_word or {}
 
     def read(self, table: Table, source: Input) -> list[list[str]]:
         if isinstance(source, NumberInput):
@@ -81,23 +79,11 @@ class TagNames(Answers):
         commonest = {word: min(c, key=lambda tag: (-c[tag], tag)) for word, c in by_word.items()}
         return TagNames(self.column, names, [counts[name] for name in names], commonest)
 
-    def encode(self, record: Record, steps: int) -> np.ndarray:
-        for step, tag in enumerate(record.answer, 1):
-            if tag not in self.index:
-                raise DataError(
-                    f"the tag '{tag}' (step {step}) does not occur in the training part",
-                    file=record.file,
-                    row=record.row,
-                    column=self.column,
-                    hint=f"known: {', '.join(self.names[:8])}{', ...' if len(self.names) > 8 else ''}",
-                )
-        return np.array([self.index[tag] for tag in record.answer], dtype=np.int32)
+    def classes(self, answer: list[str]) -> set[str]:
+        return set(answer)
 
-    def head(self, width: int, recipe: Recipe) -> Head:
-        t, weights = recipe.train, None
-        if t.class_weights != "none":
-            weights = torch.as_tensor(class_weights(self.counts, t.class_weights), dtype=torch.float32)
-        return ClassHead(width, len(self.names), weights, t.label_smoothing, recipe.model.dropout)
+    def encode(self, record: Record, steps: int) -> np.ndarray:
+        return np.array([self.number(tag, record, t) for t, tag in enumerate(record.answer, 1)], dtype=np.int32)
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
         return self._score(records, [steps.argmax(-1).tolist() for steps in predicted])
@@ -121,22 +107,15 @@ class TagNames(Answers):
         return [self.names[best], float(np.exp(predicted[best]))]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "column": self.column,
-            "names": self.names,
-            "counts": self.counts.tolist(),
-            "by_word": self.by_word,
-        }
+        return {**super().to_json(), "by_word": self.by_word}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        names, counts = list(saved["names"]), [int(n) for n in saved["counts"]]
-        by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
-        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-            raise TypeError("tags are different texts")
-        if len(names) < 2 or len(names) != len(counts) or not set(by_word.values()) <= set(names):
-            raise ValueError("as many counts as tags, two at least")
-        return cls(str(saved["column"]), names, counts, by_word)
+        tags = super().from_json(saved)
+        tags.by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
+        if not set(tags.by_word.values()) <= set(tags.names):
+            raise ValueError("a tag that is none")
+        return tags
 
     def _score(self, records: Sequence[Record], predicted: Sequence[Sequence[int]]) -> dict[str, float]:
         metric = Tags(self.names)

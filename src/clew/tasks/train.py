@@ -76,10 +76,11 @@ def train(
     task = _task(asked, tables)
     recipe = config.build({**raw, "task": task}, overrides, file, TASKS[task].DEFAULTS)
     recipe = recipe.model_copy(update={"task": task})
+    _refuse_unused(recipe, TASKS[task].UNUSED)
     threads_before = torch.get_num_threads()
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
     job: Job = TASKS[task].prepare(recipe, tables, cells)
-    recipe = _resolved(job, names)
+    recipe = _resolved(job, names, tables[0].header)
     model = job.trained.model.to(device)
     data = {"sha256": _digest(tables), "rows": sum(table.rows for table in tables)}
 
@@ -209,7 +210,17 @@ def _task(recipe: Recipe, tables: list[Table]) -> str:
     return task
 
 
-def _resolved(job: Job, names: list[str | Path]) -> Recipe:
+def _refuse_unused(recipe: Recipe, keys: Sequence[str]) -> None:
+    """What is said and would not be done is a mistake."""
+    for key in keys:
+        section, _, name = key.partition(".")
+        if getattr(getattr(recipe, section), name) != SECTIONS[section].model_fields[name].default:
+            raise ConfigError(
+                f"{key} says nothing to the task '{recipe.task}'", hint="leave it out, or name another --task"
+            )
+
+
+def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:
     """Everything that was left open, written down, so that the run can be repeated from its recipe."""
     recipe = job.recipe
     t = recipe.train
@@ -217,7 +228,9 @@ def _resolved(job: Job, names: list[str | Path]) -> Recipe:
     threads = t.threads or (1 if recipe.model.width < SMALL else torch.get_num_threads())
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"train": ", ".join(str(name) for name in names)}),
+            "data": recipe.data.model_copy(
+                update={"train": ", ".join(str(name) for name in names), "header": "yes" if header else "no"}
+            ),
             "train": t.model_copy(update={"steps": steps, "threads": threads}),
         }
     )

@@ -132,13 +132,13 @@ class TrainingState:
             self.counts = Counts(**saved.meta["counts"])
         except (KeyError, TypeError) as error:
             raise RunError("is a checkpoint of another version of clew", file=self.folder) from error
-        torch.set_rng_state(groups["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in groups["random"]:
-            torch.cuda.set_rng_state(groups["random"]["cuda"], self.device)
         if groups["carried"]:
             rows = next(iter(groups["carried"].values())).shape[0]
             like = self.model.init_state(rows)  # pyright: ignore[reportCallIssue]
             self.carried = tree.map(lambda leaf: leaf.to(self.device), tree.from_named(groups["carried"], like))
+        torch.set_rng_state(groups["random"]["cpu"])  # last: an initial state may draw a mask
+        if self.device.type == "cuda" and "cuda" in groups["random"]:
+            torch.cuda.set_rng_state(groups["random"]["cuda"], self.device)
         self.keep_random()
         self._saved = (self.counts.step, self.counts.validated)
         self._began = time.perf_counter() - self.counts.seconds
