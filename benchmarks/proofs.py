@@ -30,7 +30,7 @@ PROOFS = {
         "a test for each, none failing",
     ),
     "3/bad_records": (
-        ["tests/cli/test_bad_records.py", "tests/data"],
+        ["tests/cli/test_bad_records.py", "tests/data", "tests/tasks/test_refusals.py"],
         "bad texts, labels, tags and series in every format: exit 2, what, where, how to mend it",
         "a test for each, none failing",
     ),

@@ -248,6 +248,18 @@ def test_documents_are_kept_apart(tmp_path: Path) -> None:
     assert together == pytest.approx(sum(a.result()["nats"] * a.n for a in alone) / sum(a.n for a in alone), rel=1e-6)
 
 
+def test_documents_of_a_column_are_held_out(tmp_path: Path) -> None:
+    """What the held-out ones share with the training part is counted, as for every task."""
+    lines = [
+        json.dumps({"text": f"verse {i % 50} of the song", "part": "late" if i >= 40 else "early"}) for i in range(60)
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    settings = {"task": "generate", "inputs": ["text"], "test": "part=late", "steps": 2}
+    result = clew.train(tmp_path / "a.jsonl", tmp_path / "run", **{**FAST, **settings})
+    assert result["parts"]["test"] == 20
+    assert 0 < result["test_seen_in_training"] <= 10
+
+
 @pytest.mark.parametrize("name", ["classify", "tag", "generate"])
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(files: dict[str, Path], tmp_path: Path, name: str) -> None:
     """Bit for bit, for buckets and for lanes."""

@@ -13,7 +13,6 @@ T time, C columns (the target first), H horizon, N targets
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,15 @@ from torch import Tensor
 
 from clew.config import Recipe
 from clew.data.inputs import numbers_of
-from clew.data.series import Scaler, find_season, is_trending, split
+from clew.data.series import split
 from clew.data.table import Table, column_name, guess_target, numeric
 from clew.data.windows import Windows
 from clew.errors import ConfigError, DataError, RunError
-from clew.forecast import BASELINES, direct, iterate, rolling_origin
+from clew.forecast import BASELINES, Plan, direct, held_out_fractions, iterate, make_plan, rolling_origin
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say
 from clew.tasks.guess import series_target
 from clew.tree import State
 
@@ -53,43 +52,7 @@ UNUSED = (
     "train.class_weights",
 )
 STEPS, VALIDATE_EVERY = 600, 25
-LONGEST = 1_000_000  # steps of a season, horizon or window: what a file may ask memory for
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What was found from the training part: enough to build the model again."""
-
-    columns: list[str]
-    season: int
-    horizon: int
-    window: int
-    lag: int
-    levels: bool
-    scaler: Scaler
-
-    def to_json(self) -> dict[str, Any]:
-        return {**{k: getattr(self, k) for k in self.__dataclass_fields__ if k != "scaler"}, **self.scaler.to_json()}
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any], file: object) -> Plan:
-        try:
-            kinds = {"season": int, "horizon": int, "window": int, "lag": int, "levels": bool}
-            parts = {name: saved[name] for name in kinds}
-            if any(type(parts[name]) is not kind for name, kind in kinds.items()):
-                raise TypeError("a number is not of its kind")
-            columns = [str(name) for name in saved["columns"]]
-            plan = cls(columns, **parts, scaler=Scaler.from_json(saved))
-            if not len(columns) == len(plan.scaler.mean) >= 1:
-                raise ValueError("as many means as columns")
-            if not (
-                0 <= plan.lag <= LONGEST and all(1 <= parts[n] <= LONGEST for n in ("season", "horizon", "window"))
-            ):
-                raise ValueError(f"steps between 1 and {LONGEST:,}")
-            return plan
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
 
 
 class Forecaster:
@@ -168,70 +131,6 @@ def read(tables: list[Table], target: str, inputs: list[str]) -> tuple[list[str]
     first = tables[0]
     names = list(dict.fromkeys(column_name(first, name) for name in [target, *inputs]))
     return names, [np.stack([numeric(table, name) for name in names], 1) for table in tables]
-
-
-def make_plan(
-    recipe: Recipe, names: list[str], series: list[np.ndarray], files: list[str]
-) -> tuple[Plan, list[np.ndarray]]:
-    """Find season, horizon, scales, window and anchor from the training part of the series; the plan and those parts.
-
-    Raises:
-        DataError: a series is too short for what is asked.
-    """
-    parts, held_out = [], []
-    for values, file in zip(series, files, strict=True):
-        try:
-            train, valid, test = split(len(values), *_fractions(recipe))
-        except DataError as error:
-            raise DataError(error.what, file=file, hint=error.hint) from error
-        parts.append(values[train])
-        held_out.append(min(valid.stop - valid.start, test.stop - test.start))
-    longest, shortest = max(parts, key=len), int(np.argmin(held_out))
-    season = recipe.data.season or find_season(longest[:, 0])
-    horizon = recipe.data.horizon or min(min(season, 24) if season > 1 else 12, held_out[shortest])
-    if held_out[shortest] < horizon:
-        raise DataError(
-            f"the horizon of {horizon} steps is longer than the {held_out[shortest]} steps held out of"
-            f" {len(series[shortest])}",
-            file=files[shortest],
-            hint=f"use --horizon {held_out[shortest]} or less, more data, or a larger data.valid and data.test",
-        )
-    lag = _anchor(recipe.data.anchor, season, horizon, parts)
-    thin = int(np.argmin([len(part) for part in parts]))
-    if lag >= len(parts[thin]):
-        raise DataError(
-            f"the season of {lag} steps is longer than the training part of {len(parts[thin])}",
-            file=files[thin],
-            hint="set data.season to a shorter one, or data.anchor=last",
-        )
-    ahead = 1 if recipe.model.mode == "iterative" else horizon
-    asked = window_of(recipe, 0)
-    window = asked or max(
-        2, min(max(int(np.clip(3 * season, 48, 192)), lag + max(24, ahead)), len(longest) - ahead - 1)
-    )
-    if lag >= window:
-        raise ConfigError(
-            f"a window of {window} steps is no longer than the season of {lag}, so that nothing in it can be learned",
-            hint=f"train.window = {lag + max(24, ahead)}, or data.anchor = last" if asked else "data.anchor = last",
-        )
-    levels = not any(is_trending(part[:, column], season) for part in parts for column in range(len(names)))
-    return Plan(names, season, horizon, window, lag, levels, Scaler.fit(np.concatenate(parts))), parts
-
-
-def _anchor(choice: str, season: int, horizon: int, parts: list[np.ndarray]) -> int:
-    """The lag of the naive forecast to start from: of the last value and the season, the one nearer in training."""
-    if choice != "auto" or season <= 1:
-        return {"none": 0, "season": season}.get(choice, 1)
-    errors = {}
-    for lag in (1, season):
-        gaps = [
-            np.abs(part[season + k :, 0] - part[season + k - lag * -(-k // lag) : len(part) - lag * -(-k // lag), 0])
-            for part in parts
-            for k in range(1, horizon + 1)
-            if len(part) > season + k
-        ]
-        errors[lag] = np.concatenate(gaps).mean() if gaps else 0.0
-    return min(errors, key=lambda lag: errors[lag])
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
@@ -322,7 +221,7 @@ def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part
     naive = {name: Forecast() for name in BASELINES} if part == "test" else {}
     n = 0
     for values in series:
-        train, valid, test = split(len(values), *_fractions(recipe))
+        train, valid, test = split(len(values), *held_out_fractions(recipe))
         span = valid if part == "valid" else test
         stride = max(1, (span.stop - span.start - plan.horizon + 1) // MOST_ORIGINS[part])
         known = values[: span.stop]
@@ -335,11 +234,6 @@ def score(forecaster: Forecaster, recipe: Recipe, series: list[np.ndarray], part
                 metric.update(truth, BASELINES[name](known[:origin, :1], plan.horizon, plan.season)[:, 0], scale)
             n += 1
     return ours.result(), {name: metric.result() for name, metric in naive.items()}, n
-
-
-def _fractions(recipe: Recipe) -> tuple[float, float]:
-    """Of each series, its end held out for validation and test."""
-    return float(recipe.data.valid), float(recipe.data.test)
 
 
 def _origins(span: slice, horizon: int, stride: int) -> Iterator[int]:
