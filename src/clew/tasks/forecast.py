@@ -166,6 +166,12 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         metrics, _, _ = score(forecaster, recipe, series, "valid")
         return {"loss": metrics["mase"], **metrics}
 
+    def draw(folder: Path) -> None:
+        values_TC = series[0]
+        held_out = split(len(values_TC), *held_out_fractions(recipe))[2]
+        forecasts = forecaster.backtest(values_TC, held_out.start, plan.horizon)
+        plot.draw(folder / "forecast.svg", plan, recipe.model.cell, values_TC, held_out, forecasts)
+
     return Job(
         resolved,
         forecaster,
@@ -175,7 +181,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         every=VALIDATE_EVERY,
         steps=STEPS,
         facts={"horizon": plan.horizon, "season": plan.season},
-        draw=lambda folder: plot.draw(folder / "forecast.svg", forecaster, recipe, series[0]),
+        draw=draw,
     )
 
 

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clew.config import Recipe
-from clew.data.series import split
-from clew.forecast import seasonal_naive
+from clew.forecast import Plan, seasonal_naive
 from clew.training.files import write_atomic
-
-if TYPE_CHECKING:
-    from clew.tasks.forecast import Forecaster
 
 INK, OURS, NAIVE = "#222222", "#0b62a4", "#b5651d"  # told apart by line style and width too
 
 
-def draw(file: Path, forecaster: Forecaster, recipe: Recipe, values_TC: np.ndarray) -> None:
-    """Draw the end of a series: one forecast every `horizon` steps of the held-out tail, each from all before it.
+def draw(file: Path, plan: Plan, cell: str, values_TC: np.ndarray, test: slice, forecasts: np.ndarray) -> None:
+    """Draw the end of a series: one forecast every H steps of the held-out tail, each from all before it.
 
     Args:
         file: where to write, .svg or .png.
+        cell: what made the forecasts.
         values_TC: the series in its own units, the target first.
+        test: the held-out steps.
+        forecasts: (O, H), from every H-th step of those.
     """
     from matplotlib.figure import Figure  # slow to import, and only needed here
 
-    plan = forecaster.plan
     H, target = plan.horizon, values_TC[:, 0]
-    test = split(len(target), float(recipe.data.valid), float(recipe.data.test))[2]
-    forecasts = forecaster.backtest(values_TC, test.start, H)
     shown_from = max(0, test.start - max(2 * (test.stop - test.start), 3 * H))
     figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -43,7 +37,7 @@ def draw(file: Path, forecaster: Forecaster, recipe: Recipe, values_TC: np.ndarr
         naive = seasonal_naive(values_TC[:origin, :1], H, plan.season)[:, 0]
         first = k == 0
         axes.plot(ahead, naive, color=NAIVE, lw=1.1, ls=":", label="seasonal naive" if first else None)
-        axes.plot(ahead, forecast, color=OURS, lw=2.0, label=f"{recipe.model.cell} forecast" if first else None)
+        axes.plot(ahead, forecast, color=OURS, lw=2.0, label=f"{cell} forecast" if first else None)
         axes.axvline(origin - 0.5, color="#dddddd", lw=0.8, zorder=0)
     axes.axvspan(test.start - 0.5, len(target) - 0.5, color="#f4f6f8", zorder=-1)
     axes.set_xlim(shown_from, len(target) - 0.5)
