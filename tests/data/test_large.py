@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clew.data.formats import delimited
@@ -36,6 +36,7 @@ def outcome(content: bytes, separators: str, header: bool | None):
     st.sampled_from(["\t;,", "\t"]),
     st.sampled_from([None, True, False]),
 )
+@example(",\na\nb,c,", "\t;,", None)  # a short row and a long one: as many separators as in two even ones
 def test_the_fast_way_is_the_careful_way(text, separators, header):
     found = outcome(text.encode(), separators, header)
     fast, delimited._plainly = delimited._plainly, lambda content, separator: None
@@ -46,6 +47,7 @@ def test_the_fast_way_is_the_careful_way(text, separators, header):
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n3,4\n", "y\r\n1\r\n2\r\n", "a,b\n,\n", "a\tb\n\t\nx\ty"])
+@example(",\na\nb,c,", "\t;,", None)  # a short row and a long one: as many separators as in two even ones
 def test_the_fast_way_is_taken(monkeypatch, text):
     monkeypatch.delattr(delimited, "_carefully")
     assert delimited.parse("a.csv", text.encode(), "\t;,", header=True).frame.height > 0

@@ -49,7 +49,6 @@ def test_known_text_is_written_as_it_was(unit: str, data) -> None:
     assert known.decode(known.encode(text)[:, 0].tolist()) == text
 
 
-@settings(deadline=None)
 def test_the_commonest_come_first_and_rare_ones_are_unknown() -> None:
     known = fit("word", ["b b b a a c"], min_count=2)
     assert known.encode("b a c z")[:, 0].tolist() == [2, 3, UNKNOWN, UNKNOWN]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from clew.data.formats.header import is_header, is_number
@@ -81,8 +82,8 @@ def _plainly(content: bytes, separator: str) -> tuple[pl.DataFrame, Sequence[int
     content = content.rstrip(b"\n")
     first, mark = content.partition(b"\n")[0], separator.encode()
     width, rows = first.count(mark) + 1, content.count(b"\n") + 1
-    # polars fills a short row up and refuses a long one, so that the sum of all separators tells whether any is short
-    if not first.strip() or b"\n\n" in content or content.count(mark) != (width - 1) * rows:
+    # polars fills a short row up, and drops an empty cell too many
+    if not first.strip() or b"\n\n" in content or not _is_even(content, mark, width, rows):
         return None
     try:
         frame = pl.read_csv(
@@ -98,6 +99,18 @@ def _plainly(content: bytes, separator: str) -> tuple[pl.DataFrame, Sequence[int
     if frame.shape != (rows, width) or (width == 1 and (frame["0"].str.strip_chars() == "").any()):
         return None
     return frame, range(1, rows + 1)
+
+
+def _is_even(content: bytes, separator: bytes, width: int, rows: int) -> bool:
+    """Whether each row has as many separators as the first."""
+    if content.count(separator) != (width - 1) * rows:
+        return False
+    if width == 1:
+        return True
+    letters = np.frombuffer(content, dtype=np.uint8)
+    at = np.flatnonzero(letters == separator[0]).reshape(rows, width - 1)
+    ends = np.flatnonzero(letters == ord("\n"))
+    return bool((at[1:, 0] > ends).all() and (at[:-1, -1] < ends).all())
 
 
 def _carefully(name: str, content: bytes, separator: str) -> tuple[pl.DataFrame, list[int]]:
