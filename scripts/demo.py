@@ -64,7 +64,7 @@ def forecast() -> None:
 
 
 def classify() -> None:
-    task = ("--task", "classify", "--target", "digit", "--set", "channels=8", "--set", "epochs=10")
+    task = ("--task", "classify", "--target", "digit", "--set", "channels=8")
     print(clew("train", "sample:digits", *task, "--out", str(DIGITS)), end="")
     accuracy = json.loads((DIGITS / "metrics.json").read_text())["metrics"]["accuracy"]
     if accuracy < 0.9:
