@@ -48,7 +48,7 @@ def test(folder: Path, measured: str) -> None:
     seconds, said, well = clone_and_make("test", folder)
     print(said[-2000:])
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", said)}
-    reasons = re.findall(r"SKIPPED \[\d+\] .*", said)
+    reasons = re.findall(r"SKIPPED \[\d+\] .*", said.replace(f"{folder.parent}/", ""))
     explained = sum(int(re.findall(r"\d+", reason)[0]) for reason in reasons)  # one line can stand for several
     write(
         "3/test",
