@@ -85,7 +85,7 @@ def test_refused(read, content, what, row):
 def test_published_counts(name, train, test, channels, classes):
     for part, rows in (("TRAIN", train), ("TEST", test)):
         if not (path := SHARED / f"{name}_{part}.ts.gz").exists():
-            pytest.skip(f"needs {path}")
+            pytest.skip(f"needs shared/data/tsc-ucr-uea/{path.name}")
         table = read_table(path)
         assert (table.rows, len(table.columns), len(set(labels(table, "class")))) == (rows, channels + 1, classes)
         assert len(sequences(table, table.columns[:-1])) == rows

@@ -104,7 +104,7 @@ class Labelled:
     def evaluate(self, tables: list[Table]) -> Scores:
         records = gather(tables, self.source, self.answers.read)
         for record in records:
-            self.answers.encode(record, 1 if not self.answers.aligned else len(self.encode(record)))
+            self.answers.encode(record, 1)
         return self.score(records), self.answers.baseline(records), len(records)
 
     def predictions(self, table: Table, horizon: int = 0) -> Predictions:
