@@ -92,9 +92,9 @@ def test_reference_is_left_again() -> None:
 
     def fail() -> None:
         with ops.reference():
-            assert ops._only_reference.get()
+            assert ops._only.get() == "reference"
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert not ops._only_reference.get()
+    assert ops._only.get() is None

@@ -83,6 +83,25 @@ class Recurrence(nn.Module, ABC):
         before, initial = self.begin(x_BTI, state, context, lengths, reset)
         return fold(self, x_BTI, before, initial, context, lengths=lengths, reset=reset)
 
+    def read_backwards(
+        self,
+        x_BTI: Tensor,
+        context: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """A whole sequence from its last real step to its first, from the initial state.
+
+        y stands where its x does; each piece that a reset begins is read by itself. See `forward`.
+        """
+        check_sequence(self, x_BTI, lengths, reset)
+
+        def run(x: Tensor, begins: Tensor | None) -> tuple[Tensor, State]:
+            return self(x, None, context, lengths=lengths, reset=begins)
+
+        return ref.from_the_end(run, x_BTI, lengths, reset)
+
     def begin(
         self, x_BTI: Tensor, state: State | None, context: State | None, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[State, State]:

@@ -15,7 +15,6 @@ from torch import Tensor
 from clew.cells.base import Encoder, Recurrence, check_sequence
 from clew.cells.classical import choice
 from clew.errors import ConfigError, ShapeError
-from clew.ops import definition as ref
 from clew.tree import State
 
 
@@ -64,15 +63,8 @@ class Bidirectional(Encoder):
     ) -> tuple[Tensor, tuple[State, State]]:
         check_sequence(self, x_BTI, lengths, reset)
         f_BTH, f_final = self.forwards(x_BTI, None, context, lengths=lengths, reset=reset)
-        turned_BT = ref.turn(x_BTI, lengths)
-        b_BTH, b_final = self.backwards(
-            ref.pick_steps(x_BTI, turned_BT),
-            None,
-            context,
-            lengths=lengths,
-            reset=None if reset is None else _turn_reset(reset, turned_BT),
-        )
-        return self._combine(f_BTH, ref.pick_steps(b_BTH, turned_BT)), (f_final, b_final)
+        b_BTH, b_final = self.backwards.read_backwards(x_BTI, context, lengths=lengths, reset=reset)
+        return self._combine(f_BTH, b_BTH), (f_final, b_final)
 
     def _combine(self, f_BTH: Tensor, b_BTH: Tensor) -> Tensor:
         seen_BT1 = None
@@ -84,10 +76,3 @@ class Bidirectional(Encoder):
         if self.combine == "sum":
             return f_BTH + b_BTH
         return (f_BTH + b_BTH) / 2 if seen_BT1 is None else torch.where(seen_BT1, (f_BTH + b_BTH) / 2, f_BTH)
-
-
-def _turn_reset(reset: Tensor, turned_BT: Tensor) -> Tensor:
-    """A piece that begins at t ends the one before it at t - 1: read backwards, the new piece begins there."""
-    T = reset.shape[1]
-    ends_BT = torch.cat([reset[:, 1:], reset.new_zeros(reset.shape[0], min(1, T))], 1)
-    return ends_BT.gather(1, turned_BT)

@@ -9,7 +9,8 @@ zoneout            probability that a unit keeps its old value (Krueger et al. 2
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +112,33 @@ class Classical(Recurrence):
         if state is not None and state.h.shape[1:] != (self.output_size,):
             raise ShapeError(f"{type(self).__name__}: h is {self.output_size} wide, got {tuple(state.h.shape)}")
         return super().begin(x_BTI, state, context, lengths, reset)
+
+    @abstractmethod
+    def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, State]:
+        """The cell's op over whole sequences, with the op's own options."""
+
+    def forward(
+        self,
+        x_BTI: Tensor,
+        state: State | None = None,
+        context: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        state, initial = self.begin(x_BTI, state, context, lengths, reset)
+        return self.scan(x_BTI, state, initial=initial, lengths=lengths, reset=reset)
+
+    def read_backwards(
+        self,
+        x_BTI: Tensor,
+        context: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        state, initial = self.begin(x_BTI, None, context, lengths, reset)
+        return self.scan(x_BTI, state, initial=initial, lengths=lengths, reset=reset, backwards=True)
 
     def weights(self) -> Weights:
         """The parameters as the ops take them."""

@@ -6,7 +6,7 @@ y[t] = h[t]                                          state: h_BH, mask_BH
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -63,27 +63,9 @@ class Elman(Classical):
 
     def step(self, x_BI: Tensor, state: ElmanState, context: State | None = None) -> tuple[Tensor, ElmanState]:
         w, h = self.weights(), state.h
-        h = ref.elman_step(ref.input_gates(x_BI, w), h, ops.seen(h, state.mask), w, self.nonlinearity, self.zone())
+        h = ref.elman_step(ref.input_gates(x_BI, w), h, ref.seen(h, state.mask), w, self.nonlinearity, self.zone())
         return h, ElmanState(h, state.mask)
 
-    def forward(
-        self,
-        x_BTI: Tensor,
-        state: ElmanState | None = None,
-        context: State | None = None,
-        *,
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, ElmanState]:
-        state, initial = self.begin(x_BTI, state, context, lengths, reset)
-        y_BTH, after = ops.elman_scan(
-            x_BTI,
-            state,
-            self.weights(),
-            self.nonlinearity,
-            initial=initial,
-            lengths=lengths,
-            reset=reset,
-            zoneout=self.zone(),
-        )
+    def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, ElmanState]:
+        y_BTH, after = ops.elman_scan(x_BTI, state, self.weights(), self.nonlinearity, zoneout=self.zone(), **how)
         return y_BTH, ElmanState(*after)

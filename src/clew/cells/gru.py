@@ -8,7 +8,7 @@ h[t] = (1 - u[t]) n[t] + u[t] h[t-1]                               state: h_BH, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -67,20 +67,9 @@ class GRU(Classical):
 
     def step(self, x_BI: Tensor, state: GRUState, context: State | None = None) -> tuple[Tensor, GRUState]:
         w, h = self.weights(), state.h
-        h = ref.gru_step(ref.input_gates(x_BI, w), h, ops.seen(h, state.mask), w, self.zone())
+        h = ref.gru_step(ref.input_gates(x_BI, w), h, ref.seen(h, state.mask), w, self.zone())
         return h, GRUState(h, state.mask)
 
-    def forward(
-        self,
-        x_BTI: Tensor,
-        state: GRUState | None = None,
-        context: State | None = None,
-        *,
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, GRUState]:
-        state, initial = self.begin(x_BTI, state, context, lengths, reset)
-        y_BTH, after = ops.gru_scan(
-            x_BTI, state, self.weights(), initial=initial, lengths=lengths, reset=reset, zoneout=self.zone()
-        )
+    def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, GRUState]:
+        y_BTH, after = ops.gru_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)
         return y_BTH, GRUState(*after)

@@ -10,7 +10,7 @@ h[t] = W_hr (o[t] tanh(c[t]))                                      state: h_BP, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -83,20 +83,9 @@ class LSTM(Classical):
 
     def step(self, x_BI: Tensor, state: LSTMState, context: State | None = None) -> tuple[Tensor, LSTMState]:
         w, (h, c, mask) = self.weights(), state
-        h, c = ref.lstm_step(ref.input_gates(x_BI, w), h, c, ops.seen(h, mask), w, self.zone())
+        h, c = ref.lstm_step(ref.input_gates(x_BI, w), h, c, ref.seen(h, mask), w, self.zone())
         return h, LSTMState(h, c, mask)
 
-    def forward(
-        self,
-        x_BTI: Tensor,
-        state: LSTMState | None = None,
-        context: State | None = None,
-        *,
-        lengths: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, LSTMState]:
-        state, initial = self.begin(x_BTI, state, context, lengths, reset)
-        y_BTP, after = ops.lstm_scan(
-            x_BTI, state, self.weights(), initial=initial, lengths=lengths, reset=reset, zoneout=self.zone()
-        )
+    def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, LSTMState]:
+        y_BTP, after = ops.lstm_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)
         return y_BTP, LSTMState(*after)

@@ -7,38 +7,51 @@ the state after it. Gradients flow through all of them.
     linear_scan                         h[t] = a[t] h[t-1] + b[t]; a, b (B, T, N), state (B, N)
 
 `mask` is a per-sequence dropout mask on what the gates see of h (Gal & Ghahramani 2016), `()` when there is none.
-Chosen by device, dtype and shape: torch's own kernel where it takes the case, else the reference. Under
-`with ops.reference():` always the reference.
+`backwards` reads each row from its last real step to its first: y stands where its x does, and each piece that a reset
+begins is read by itself.
+
+Chosen by device, dtype and shape: the compiled kernels, torch's own where they do not take the case, else the
+reference. `with ops.reference():` and `with ops.only("torch"):` leave less to choose from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from clew import tree
 from clew.ops import definition as ref
-from clew.ops import ragged, torch_own
+from clew.ops import native, ragged, torch_own
 from clew.ops.definition import Norm, Weights, Zoneout
 from clew.tree import State
 
-__all__ = ["Norm", "Weights", "Zoneout", "elman_scan", "gru_scan", "linear_scan", "lstm_scan", "reference"]
+__all__ = ["Norm", "Weights", "Zoneout", "elman_scan", "gru_scan", "linear_scan", "lstm_scan", "only", "reference"]
 
-_only_reference: ContextVar[bool] = ContextVar("clew_only_reference", default=False)
+Implementation = Literal["torch", "reference"]
+
+_only: ContextVar[Implementation | None] = ContextVar("clew_only", default=None)
 
 
 @contextmanager
-def reference() -> Iterator[None]:
-    """Inside this block every op runs its definition: for Jacobians, double backward, and to compare kernels with."""
-    token = _only_reference.set(True)
+def only(implementation: Implementation) -> Iterator[None]:
+    """Inside this block no op runs a compiled kernel of ours ("torch"), or anything but its definition ("reference").
+
+    "torch" still means the definition where torch has no kernel for the case.
+    """
+    token = _only.set(implementation)
     try:
         yield
     finally:
-        _only_reference.reset(token)
+        _only.reset(token)
+
+
+def reference() -> AbstractContextManager[None]:
+    """Inside this block every op runs its definition: for Jacobians, double backward, and to compare kernels with."""
+    return only("reference")
 
 
 def elman_scan(
@@ -51,21 +64,10 @@ def elman_scan(
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
     zoneout: Zoneout = Zoneout(),
+    backwards: bool = False,
 ) -> tuple[Tensor, State]:
-    """State (h (B, H), mask); outputs (B, T, H)."""
-    if _torch_takes(x_BTI, state, w, zoneout):
-
-        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
-            y, h = torch_own.elman(x, s[0], w, nonlinearity)
-            return y, (h if n is None else ragged.last_real(y, s[0], n), s[1])
-
-        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
-
-    def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
-        h = ref.elman_step(gx, s[0], seen(s[0], s[1]), w, nonlinearity, zoneout)
-        return h, (h, s[1])
-
-    return _scan(step, x_BTI, state, w, initial, lengths, reset)
+    """State (h (B, H), mask); outputs (B, T, H). `nonlinearity` is "tanh" or "relu"."""
+    return _scan(nonlinearity, x_BTI, state, w, initial, lengths, reset, zoneout, backwards)
 
 
 def gru_scan(
@@ -77,21 +79,10 @@ def gru_scan(
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
     zoneout: Zoneout = Zoneout(),
+    backwards: bool = False,
 ) -> tuple[Tensor, State]:
     """State (h (B, H), mask); outputs (B, T, H)."""
-    if _torch_takes(x_BTI, state, w, zoneout):
-
-        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
-            y, h = torch_own.gru(x, s[0], w)
-            return y, (h if n is None else ragged.last_real(y, s[0], n), s[1])
-
-        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
-
-    def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
-        h = ref.gru_step(gx, s[0], seen(s[0], s[1]), w, zoneout)
-        return h, (h, s[1])
-
-    return _scan(step, x_BTI, state, w, initial, lengths, reset)
+    return _scan("gru", x_BTI, state, w, initial, lengths, reset, zoneout, backwards)
 
 
 def lstm_scan(
@@ -103,24 +94,10 @@ def lstm_scan(
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
     zoneout: Zoneout = Zoneout(),
+    backwards: bool = False,
 ) -> tuple[Tensor, State]:
     """State (h (B, P), c (B, H), mask); outputs (B, T, P)."""
-    if _torch_takes(x_BTI, state, w, zoneout):
-
-        def kernel(x: Tensor, s: State, n: Tensor | None) -> tuple[Tensor, State]:
-            held = (x, w) if n is None else ragged.hold_cell(x, w, n)
-            y, h, c = torch_own.lstm(held[0], s[0], s[1], held[1])
-            if n is None:
-                return y, (h, c, s[2])
-            return y, (ragged.last_real(y, s[0], n), tree.where(n > 0, c, s[1]), s[2])
-
-        return ragged.run(kernel, x_BTI, state, initial, lengths, reset)
-
-    def step(gx: Tensor, s: State) -> tuple[Tensor, State]:
-        h, c = ref.lstm_step(gx, s[0], s[1], seen(s[0], s[2]), w, zoneout)
-        return h, (h, c, s[2])
-
-    return _scan(step, x_BTI, state, w, initial, lengths, reset)
+    return _scan("lstm", x_BTI, state, w, initial, lengths, reset, zoneout, backwards)
 
 
 def linear_scan(
@@ -143,20 +120,27 @@ def linear_scan(
     return ref.scan(step, torch.cat([a_BTN, b_BTN], -1), h_BN, initial, lengths, reset, output_size=N)
 
 
-def seen(h: Tensor, mask: State) -> Tensor:
-    """h as the gates see it: dropped out by the sequence's mask, if it has one."""
-    return h * mask if isinstance(mask, Tensor) else h
+def _scan(
+    cell: str,
+    x_BTI: Tensor,
+    state: State,
+    w: Weights,
+    initial: State,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    zoneout: Zoneout,
+    backwards: bool,
+) -> tuple[Tensor, State]:
+    """The fastest implementation that takes the case. Kernels know no masks, norms, zoneout, or steps without time."""
+    plain = w.norm is None and zoneout.h == zoneout.c == 0.0 and not isinstance(state[-1], Tensor)
+    plain = plain and _only.get() != "reference" and x_BTI.shape[:2].numel() > 0
+    if plain and _only.get() is None and native.takes(x_BTI, (*state[:-1], *initial[:-1]), w):
+        y, after = native.scan(cell, x_BTI, state[:-1], w, initial[:-1], lengths, reset, backwards)
+        return y, (*after, state[-1])
 
+    def run(x: Tensor, reset: Tensor | None) -> tuple[Tensor, State]:
+        if plain:
+            return ragged.run(torch_own.kernel(cell, w), x, state, initial, lengths, reset)
+        return ref.run(cell, x, state, w, initial, lengths, reset, zoneout)
 
-def _scan(step, x_BTI: Tensor, state: State, w: Weights, initial: State, lengths, reset) -> tuple[Tensor, State]:
-    real_BT = ref.valid_steps(x_BTI, lengths)
-    if real_BT is not None:
-        x_BTI = ref.hide_padding(x_BTI, real_BT)
-    gates_BTG = ref.input_gates(x_BTI, w)
-    return ref.scan(step, gates_BTG, state, initial, lengths, reset, output_size=state[0].shape[-1])
-
-
-def _torch_takes(x_BTI: Tensor, state: State, w: Weights, zoneout: Zoneout) -> bool:
-    """Torch's own kernels know no masks, norms, zoneout, or steps without time."""
-    plain = w.norm is None and zoneout.h == zoneout.c == 0.0
-    return plain and not _only_reference.get() and not isinstance(state[-1], Tensor) and x_BTI.shape[:2].numel() > 0
+    return ref.from_the_end(run, x_BTI, lengths, reset) if backwards else run(x_BTI, reset)

@@ -58,6 +58,35 @@ class Zoneout(NamedTuple):
         return p * old + (1 - p) * new
 
 
+def run(
+    cell: str,
+    x_BTI: Tensor,
+    state: State,
+    w: Weights,
+    initial: State,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+    zoneout: Zoneout = Zoneout(),
+) -> tuple[Tensor, State]:
+    """A classical recurrence over whole sequences; `cell` is "tanh" or "relu" (Elman), "gru" or "lstm"."""
+    real_BT = valid_steps(x_BTI, lengths)
+    if real_BT is not None:
+        x_BTI = hide_padding(x_BTI, real_BT)
+
+    def step(gx_BG: Tensor, s: State) -> tuple[Tensor, State]:
+        h, mask = s[0], s[-1]
+        if cell == "lstm":
+            h, c = lstm_step(gx_BG, h, s[1], seen(h, mask), w, zoneout)
+            return h, (h, c, mask)
+        if cell == "gru":
+            h = gru_step(gx_BG, h, seen(h, mask), w, zoneout)
+        else:
+            h = elman_step(gx_BG, h, seen(h, mask), w, cell, zoneout)
+        return h, (h, mask)
+
+    return scan(step, input_gates(x_BTI, w), state, initial, lengths, reset, output_size=state[0].shape[-1])
+
+
 def scan(
     step: Callable[[Tensor, State], tuple[Tensor, State]],
     x_BTI: Tensor,
@@ -90,11 +119,11 @@ def scan(
     return torch.stack(ys, 1), state
 
 
-def valid_steps(x_BTI: Tensor, lengths: Tensor | None) -> Tensor | None:
-    """Which steps are real, (B, T) bool; None when all are."""
+def valid_steps(x: Tensor, lengths: Tensor | None) -> Tensor | None:
+    """Which steps of x (B, T, ...) are real, (B, T) bool; None when all are."""
     if lengths is None:
         return None
-    return torch.arange(x_BTI.shape[1], device=x_BTI.device) < lengths.to(x_BTI.device)[:, None]
+    return torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
 
 
 def hide_padding(x_BTI: Tensor, real_BT: Tensor) -> Tensor:
@@ -115,6 +144,34 @@ def turn(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
 def pick_steps(x_BTI: Tensor, index_BN: Tensor) -> Tensor:
     """The steps with these indices (B, N) of each row: (B, N, I)."""
     return x_BTI.gather(1, index_BN[:, :, None].expand(-1, -1, x_BTI.shape[2]))
+
+
+def seen(h: Tensor, mask: State) -> Tensor:
+    """h as the gates see it: dropped out by the sequence's mask, if it has one."""
+    return h * mask if isinstance(mask, Tensor) else h
+
+
+def from_the_end(
+    run: Callable[[Tensor, Tensor | None], tuple[Tensor, State]],
+    x_BTI: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, State]:
+    """`run(x, reset)` over rows turned round within their lengths; its outputs are turned back.
+
+    A reset at t begins a piece, and ends the one before it at t - 1: read from the end, that one begins there.
+    """
+    turned_BT = turn(x_BTI, lengths)
+    begins = None if reset is None else piece_ends(reset, lengths).gather(1, turned_BT)
+    y_BTH, state = run(pick_steps(x_BTI, turned_BT), begins)
+    return pick_steps(y_BTH, turned_BT), state
+
+
+def piece_ends(reset: Tensor, lengths: Tensor | None) -> Tensor:
+    """The steps (B, T) behind which another piece begins."""
+    real_BT = valid_steps(reset, lengths)
+    begins = reset if real_BT is None else reset & real_BT
+    return torch.cat([begins[:, 1:], begins.new_zeros(len(begins), min(1, begins.shape[1]))], 1)
 
 
 def input_gates(x: Tensor, w: Weights) -> Tensor:

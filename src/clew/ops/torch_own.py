@@ -1,4 +1,4 @@
-"""Torch's own kernels (oneDNN, cuDNN, ATen's loops) behind the signature of our ops: one layer, one direction."""
+"""Torch's own kernels (oneDNN, cuDNN, ATen's loops) as `ops.ragged` runs them: one layer, one direction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,28 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from clew import tree
+from clew.ops import ragged
 from clew.ops.definition import Weights
+from clew.tree import State
+
+
+def kernel(cell: str, w: Weights) -> ragged.Kernel:
+    """That of "tanh", "relu", "gru" or "lstm"."""
+
+    def run(x_BTI: Tensor, state: State, lengths: Tensor | None) -> tuple[Tensor, State]:
+        h, mask = state[0], state[-1]
+        if cell != "lstm":
+            y, after = gru(x_BTI, h, w) if cell == "gru" else elman(x_BTI, h, w, cell)
+            return y, (after if lengths is None else ragged.last_real(y, h, lengths), mask)
+        if lengths is None:
+            y, after, c = lstm(x_BTI, h, state[1], w)
+            return y, (after, c, mask)
+        x_BTI, held = ragged.hold_cell(x_BTI, w, lengths)
+        y, _, c = lstm(x_BTI, h, state[1], held)
+        return y, (ragged.last_real(y, h, lengths), tree.where(lengths > 0, c, state[1]), mask)
+
+    return run
 
 
 def _arguments(w: Weights) -> tuple[list[Tensor], bool]:
@@ -24,8 +45,8 @@ def _train() -> bool:
 
 def elman(x_BTI: Tensor, h_BH: Tensor, w: Weights, nonlinearity: str) -> tuple[Tensor, Tensor]:
     weights, biased = _arguments(w)
-    kernel = torch.rnn_tanh if nonlinearity == "tanh" else torch.rnn_relu
-    y, h = kernel(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, _train(), False, True)
+    run = torch.rnn_tanh if nonlinearity == "tanh" else torch.rnn_relu
+    y, h = run(x_BTI, h_BH[None].contiguous(), weights, biased, 1, 0.0, _train(), False, True)
     return y, h[0]
 
 

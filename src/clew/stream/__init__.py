@@ -1,5 +1,6 @@
 """A model as a stream: one step in, one prediction out, a state of constant size between them."""
 
 from clew.stream.session import Session
+from clew.stream.stepper import Stepper
 
-__all__ = ["Session"]
+__all__ = ["Session", "Stepper"]

@@ -1,0 +1,169 @@
+// Vectors of the width that this file is compiled for, by the compiler's own vector types, and what they are needed for.
+// It is included by one source that is compiled once per instruction set: nothing here may be shared between those.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace clew::CLEW_ISA {
+
+template <class S>
+struct Simd {
+  using Int = typename std::conditional<sizeof(S) == 4, int32_t, int64_t>::type;
+  static constexpr int V = CLEW_BYTES / sizeof(S);
+  typedef S Vec __attribute__((vector_size(CLEW_BYTES)));
+  typedef Int IntVec __attribute__((vector_size(CLEW_BYTES)));
+};
+
+template <class S>
+using Vec = typename Simd<S>::Vec;
+
+template <class S>
+static inline Vec<S> load(const S* from) {
+  Vec<S> v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+// A vector of weights, from how they are kept: as they are, as bfloat16 (the upper half of a float) or as int8.
+template <class S>
+static inline Vec<S> widen(const S* from) {
+  return load<S>(from);
+}
+
+template <class S>
+static inline Vec<S> widen(const uint16_t* from) {
+  typedef uint16_t Half __attribute__((vector_size(CLEW_BYTES / 2)));
+  typedef uint32_t Whole __attribute__((vector_size(CLEW_BYTES)));
+  Half half;
+  std::memcpy(&half, from, sizeof half);
+  return (Vec<S>)(__builtin_convertvector(half, Whole) << 16);
+}
+
+template <class S>
+static inline Vec<S> widen(const int8_t* from) {
+  typedef int8_t Bytes __attribute__((vector_size(CLEW_BYTES / 4)));
+  typedef int32_t Whole __attribute__((vector_size(CLEW_BYTES)));
+  Bytes bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  return __builtin_convertvector(__builtin_convertvector(bytes, Whole), Vec<S>);
+}
+
+template <class S>
+static inline void store(S* to, Vec<S> v) {
+  std::memcpy(to, &v, sizeof v);
+}
+
+// The first `n` numbers, where there may be fewer than a vector has; zeros in the place of the others.
+template <class S>
+static inline Vec<S> load_some(const S* from, int64_t n) {
+  if (n >= Simd<S>::V) return load<S>(from);
+  Vec<S> v = {};
+  if (n > 0) std::memcpy(&v, from, n * sizeof(S));
+  return v;
+}
+
+template <class S>
+static inline void store_some(S* to, Vec<S> v, int64_t n) {
+  if (n >= Simd<S>::V) return store<S>(to, v);
+  if (n > 0) std::memcpy(to, &v, n * sizeof(S));
+}
+
+template <class S>
+static inline Vec<S> splat(S value) {
+  return value - Vec<S>{};  // keeps the sign of zero
+}
+
+template <class S>
+static inline Vec<S> reciprocal(Vec<S> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(S) == 4) {  // 14 bits, and one step of Newton's: a quarter of a division's time
+    Vec<S> r = (Vec<S>)_mm512_maskz_rcp14_ps(0xffff, (__m512)v);
+    return r + r * (1 - v * r);
+  }
+#endif
+  return 1 / v;
+}
+
+// e^x - 1 as scale * q + (scale - 1), exact where x is small; x must lie where 2^(x / ln 2) is a normal number.
+// A NaN stays one.
+template <class S>
+struct Exp {
+  Vec<S> scale, q;
+
+  explicit Exp(Vec<S> x) {
+    using Int = typename Simd<S>::Int;
+    using IntVec = typename Simd<S>::IntVec;
+    constexpr bool single = sizeof(S) == 4;
+    constexpr S ROUND = single ? S(0x1.8p23) : S(0x1.8p52);  // adding it leaves an integer in the low bits
+    constexpr S LN2_HIGH = single ? S(0x1.62e4p-1) : S(0x1.62e42feep-1);
+    constexpr S LN2_LOW = single ? S(0x1.7f7d1cf8p-20) : S(0x1.a39ef35793c76p-33);
+    Vec<S> shifted = x * S(1.4426950408889634) + ROUND;
+    Vec<S> n = shifted - ROUND;
+    Vec<S> r = x - n * LN2_HIGH - n * LN2_LOW;
+    // (e^r - 1) / r on |r| <= ln(2) / 2, by Chebyshev interpolation: off by 3e-10, or by 3e-19.
+    constexpr S A[] = {S(1.9901620653935255e-4), S(1.3943221776566e-3), S(8.33329560832435e-3), S(4.16663270022855e-2),
+                       S(1.66666667256042e-1), S(5.00000005306725e-1), S(1)};
+    constexpr S B[] = {S(2.09198025349083843e-9), S(2.51123805585008305e-8), S(2.75572586886239302e-7),
+                       S(2.7557234458834414e-6), S(2.48015873408182606e-5), S(1.9841269896204483e-4),
+                       S(1.38888888888773977e-3), S(8.33333333331724218e-3), S(4.1666666666666679e-2),
+                       S(1.66666666666666839e-1), S(0.5), S(1)};
+    Vec<S> p = splat<S>(single ? A[0] : B[0]);
+#pragma GCC unroll 16
+    for (int i = 1; i < (single ? 7 : 12); ++i) p = p * r + (single ? A[i] : B[i]);
+    q = p * r;
+    constexpr int MANTISSA = single ? 23 : 52, BIAS = single ? 127 : 1023;
+    IntVec bits = (((IntVec)shifted - (IntVec)splat<S>(ROUND)) + Int(BIAS)) << Int(MANTISSA);
+    scale = (Vec<S>)bits;
+  }
+};
+
+template <class S>
+static inline Vec<S> clamp(Vec<S> x, S most) {
+  x = x > most ? splat<S>(most) : x;
+  return x < -most ? splat<S>(-most) : x;
+}
+
+template <class S>
+static inline Vec<S> sigmoid(Vec<S> x) {
+  Exp<S> e(clamp<S>(-x, sizeof(S) == 4 ? S(87) : S(708)));
+  return reciprocal<S>(1 + (e.scale + e.scale * e.q));
+}
+
+template <class S>
+static inline Vec<S> tanh(Vec<S> x) {
+  Exp<S> e(clamp<S>(2 * x, sizeof(S) == 4 ? S(20) : S(40)));
+  Vec<S> m = e.scale * e.q + (e.scale - 1);
+  return m * reciprocal<S>(m + 2);
+}
+
+template <class S>
+static inline Vec<S> relu(Vec<S> x) {
+  return x < 0 ? Vec<S>{} : x;  // a NaN stays one
+}
+
+// Numbers too small for a full mantissa slow a processor twenty-fold: they are taken for 0 while this lives.
+class NoDenormals {
+ public:
+#if defined(__x86_64__)
+  NoDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~NoDenormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+  NoDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" ::"r"(before_ | (uint64_t(1) << 24)));
+  }
+  ~NoDenormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+
+ private:
+  uint64_t before_;
+#endif
+};
+
+}  // namespace clew::CLEW_ISA

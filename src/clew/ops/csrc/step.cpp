@@ -1,0 +1,172 @@
+// One step's operations, for one instruction set: compiled once for each, with CLEW_ISA and CLEW_BYTES set.
+//
+// Nothing from the standard library but its C part: what is compiled here must not be shared with other instruction
+// sets.
+#include "step.h"
+
+#include <math.h>
+
+#include "tile.h"
+
+namespace clew::CLEW_ISA {
+namespace {
+
+using S = float;
+constexpr int V = Simd<S>::V;
+constexpr int GATES_OF[PRODUCTS] = {1, 1, 1, 3, 4};
+
+// How many blocks a panel spans: cells with several gates fill their registers with one.
+INLINE int blocks_at_once(int gates, int64_t blocks) {
+  if (gates > 1) return 1;
+  return blocks % 4 == 0 ? 4 : blocks % 3 == 0 ? 3 : blocks % 2 == 0 ? 2 : 1;
+}
+
+template <int KIND, int UB, int R, class W>
+INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* wx, const W* wh) {
+  constexpr int G = GATES_OF[KIND], N = UB * G;
+  constexpr bool scaled = sizeof(W) == 1;
+  Vec<S> tile[R][N], n_x[R];
+  const S *x[R], *h[R];
+  const S* bias = op.bias + block * G * V;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    x[r] = op.x + (first + r) * op.x_stride;
+    h[r] = op.y + (first + r) * op.y_stride;
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) tile[r][n] = scaled ? Vec<S>{} : load<S>(bias + n * V);
+  }
+  multiply<S, R, N>(x, wx, op.in, tile);
+  if constexpr (KIND == STEP_GRU) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      n_x[r] = tile[r][2];
+      tile[r][2] = scaled ? Vec<S>{} : load<S>(op.bias_n + block * V);
+    }
+  }
+  if constexpr (KIND != LINEAR) multiply<S, R, N>(h, wh, op.out, tile);
+  if constexpr (scaled) {
+    const S* scale = op.scale + block * G * V;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      if constexpr (KIND == STEP_GRU) n_x[r] = n_x[r] * load<S>(scale + 2 * V) + load<S>(bias + 2 * V);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const S* b = KIND == STEP_GRU && n == 2 ? op.bias_n + block * V : bias + n * V;
+        tile[r][n] = tile[r][n] * load<S>(scale + n * V) + load<S>(b);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int u = 0; u < UB; ++u) {
+      const int64_t at = (first + r) * op.y_stride + (block + u) * V;
+      const Vec<S>* z = tile[r] + u * G;
+      if constexpr (KIND == STEP_LSTM) {
+        const LstmUnit<S> now(z, load<S>(op.state + at));
+        store<S>(op.state + at, now.c);
+        store<S>(op.next + at, now.h);
+      } else if constexpr (KIND == STEP_GRU) {
+        store<S>(op.next + at, GruUnit<S>(z[0], z[1], n_x[r], z[2], load<S>(op.y + at)).h);
+      } else {
+        store<S>(op.next + at, KIND == STEP_TANH ? tanh<S>(z[0]) : KIND == STEP_RELU ? relu<S>(z[0]) : z[0]);
+      }
+    }
+  }
+}
+
+template <int KIND, int UB, class W>
+void product_of(const Step& op) {
+  constexpr int N = UB * GATES_OF[KIND], MOST = most_rows(N);
+  const W *wx = static_cast<const W*>(op.weight), *wh = static_cast<const W*>(op.recurrent);
+  const int64_t blocks = (op.out + V - 1) / V;
+  for (int64_t block = 0; block < blocks; block += UB, wx += op.in * N * V, wh += KIND == LINEAR ? 0 : op.out * N * V)
+    in_tiles<MOST>(op.B, [&](int64_t first, int R) {
+      CLEW_ROWS(MOST, R, (product_tile<KIND, UB, ROWS>(op, first, block, wx, wh)))
+    });
+  if (KIND != LINEAR) std::memcpy(op.y, op.next, op.B * op.y_stride * sizeof(S));
+}
+
+template <int KIND, class W>
+void product(const Step& op) {
+  if constexpr (GATES_OF[KIND] == 1) {
+    switch (blocks_at_once(1, (op.out + V - 1) / V)) {
+      case 4: return product_of<KIND, 4, W>(op);
+      case 3: return product_of<KIND, 3, W>(op);
+      case 2: return product_of<KIND, 2, W>(op);
+    }
+  }
+  product_of<KIND, 1, W>(op);
+}
+
+template <class W>
+void any_product(const Step& op) {
+  switch (op.operation) {
+    case LINEAR: return product<LINEAR, W>(op);
+    case STEP_TANH: return product<STEP_TANH, W>(op);
+    case STEP_RELU: return product<STEP_RELU, W>(op);
+    case STEP_GRU: return product<STEP_GRU, W>(op);
+    case STEP_LSTM: return product<STEP_LSTM, W>(op);
+  }
+}
+
+void norm(const Step& op, const S* x, S* y) {
+  const S* gain = static_cast<const S*>(op.weight);
+  S mean = 0, square = 0;
+  if (op.operation == LAYER_NORM) {
+    for (int64_t i = 0; i < op.in; ++i) mean += x[i];
+    mean /= op.in;
+  }
+  for (int64_t i = 0; i < op.in; ++i) square += (x[i] - mean) * (x[i] - mean);
+  const S inverse = 1 / sqrtf(square / op.in + op.epsilon);
+  for (int64_t i = 0; i < op.in; ++i)
+    y[i] = (x[i] - mean) * inverse * (gain ? gain[i] : 1) + (op.bias ? op.bias[i] : 0);
+}
+
+void log_softmax(const Step& op, const S* x, S* y) {
+  S most = x[0], sum = 0;
+  for (int64_t i = 1; i < op.in; ++i) most = x[i] > most ? x[i] : most;
+  for (int64_t i = 0; i < op.in; ++i) sum += expf(x[i] - most);
+  const S all = most + logf(sum);
+  for (int64_t i = 0; i < op.in; ++i) y[i] = x[i] - all;
+}
+
+void step(const Step* ops, int64_t n) {
+  NoDenormals guard;
+  for (const Step* op = ops; op < ops + n; ++op) {
+    if (op->operation < PRODUCTS) {
+      if (op->kept == FLOAT) any_product<float>(*op);
+      else if (op->kept == BFLOAT16) any_product<uint16_t>(*op);
+      else any_product<int8_t>(*op);
+      continue;
+    }
+    for (int64_t b = 0; b < op->B; ++b) {
+      const S* x = op->x + b * op->x_stride;
+      S* y = op->y + b * op->y_stride;
+      switch (op->operation) {
+        case LOOKUP: std::memcpy(y, static_cast<const S*>(op->weight) + op->units[b] * op->out, op->out * sizeof(S)); break;
+        case ADD: for (int64_t i = 0; i < op->out; ++i) y[i] = x[i] + op->state[b * op->y_stride + i]; break;
+        case LOG_SOFTMAX: log_softmax(*op, x, y); break;
+        default: norm(*op, x, y);
+      }
+    }
+  }
+}
+
+template <class W>
+void pack(int G, int64_t H, int64_t HP, int64_t K, const void* from, void* to) {
+  pack_product<S>(G, blocks_at_once(G, HP / V), H, HP, K, static_cast<const W*>(from), static_cast<W*>(to));
+}
+
+void pack_step(int kept, int G, int64_t H, int64_t HP, int64_t K, const void* from, void* to) {
+  (kept == FLOAT ? pack<float> : kept == BFLOAT16 ? pack<uint16_t> : pack<int8_t>)(G, H, HP, K, from, to);
+}
+
+}  // namespace
+}  // namespace clew::CLEW_ISA
+
+namespace clew {
+
+const StepKernels CLEW_TABLE(steps, CLEW_ISA) = {CLEW_ISA::step, CLEW_ISA::pack_step};
+
+}  // namespace clew

@@ -1,0 +1,111 @@
+// The product that all passes are made of: a few rows times a panel of weights, summed in registers.
+#pragma once
+#include "simd.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define CLEW_TABLE2(NAME, ISA) NAME##_##ISA
+#define CLEW_TABLE(NAME, ISA) CLEW_TABLE2(NAME, ISA)  // the name of this instruction set's table
+#define INLINE_MEMBER inline __attribute__((always_inline))
+
+namespace clew::CLEW_ISA {
+
+constexpr int REGISTERS = CLEW_BYTES == 64 ? 24 : 12;  // for a tile, beside what feeds it
+
+// tile[r][n] += sum over k of a[r][k] w[k][n], for rows R and vectors N. W is how the weights are kept.
+template <class S, int R, int N, class W>
+INLINE void multiply(const S* const (&a)[R], const W* w, int64_t K, Vec<S> (&tile)[R][N]) {
+  constexpr int V = Simd<S>::V;
+  int64_t k = 0;
+  if constexpr (R * N < 8) {  // too few sums to hide the latency of an addition: every second step has its own
+    Vec<S> odd[R][N] = {};
+    for (; k + 1 < K; k += 2, w += 2 * N * V) {
+#pragma GCC unroll 32
+      for (int n = 0; n < N; ++n) {
+        const Vec<S> even_w = widen<S>(w + n * V), odd_w = widen<S>(w + (N + n) * V);
+#pragma GCC unroll 32
+        for (int r = 0; r < R; ++r) {
+          tile[r][n] += a[r][k] * even_w;
+          odd[r][n] += a[r][k + 1] * odd_w;
+        }
+      }
+    }
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) tile[r][n] += odd[r][n];
+  }
+  for (; k < K; ++k, w += N * V) {
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n) {
+      const Vec<S> column = widen<S>(w + n * V);
+#pragma GCC unroll 32
+      for (int r = 0; r < R; ++r) tile[r][n] += a[r][k] * column;
+    }
+  }
+}
+
+// Calls `tile<R>` over `count` rows in pieces as even as can be, of at most MOST rows.
+template <int MOST, class Tile>
+INLINE void in_tiles(int64_t count, Tile&& tile) {
+  const int64_t pieces = (count + MOST - 1) / MOST;
+  for (int64_t piece = 0, first = 0; piece < pieces; ++piece) {
+    const int64_t end = count * (piece + 1) / pieces;
+    tile(first, static_cast<int>(end - first));
+    first = end;
+  }
+}
+
+#define CLEW_ROWS(MOST, R, CALL)                                      \
+  switch (R) {                                                        \
+    case 1: { constexpr int ROWS = 1; CALL; break; }                  \
+    case 2: { constexpr int ROWS = MOST < 2 ? MOST : 2; CALL; break; } \
+    case 3: { constexpr int ROWS = MOST < 3 ? MOST : 3; CALL; break; } \
+    case 4: { constexpr int ROWS = MOST < 4 ? MOST : 4; CALL; break; } \
+    case 5: { constexpr int ROWS = MOST < 5 ? MOST : 5; CALL; break; } \
+    default: { constexpr int ROWS = MOST < 6 ? MOST : 6; CALL; break; } \
+  }
+
+constexpr int most_rows(int vectors) {
+  const int most = REGISTERS / vectors;
+  return most < 1 ? 1 : most > 6 ? 6 : most;
+}
+
+// The gates of one vector of units, after the products: torch's order and forms.
+template <class S>
+struct LstmUnit {
+  Vec<S> i, f, g, o, c, h;
+
+  INLINE_MEMBER LstmUnit(const Vec<S>* z, Vec<S> before)
+      : i(sigmoid<S>(z[0])), f(sigmoid<S>(z[1])), g(tanh<S>(z[2])), o(sigmoid<S>(z[3])) {
+    c = f * before + i * g;
+    h = o * tanh<S>(c);
+  }
+};
+
+template <class S>
+struct GruUnit {
+  Vec<S> r, u, n, h;
+
+  // n_x and n_h are what the input and the state give n; the reset gate acts on the latter.
+  INLINE_MEMBER GruUnit(Vec<S> z_r, Vec<S> z_u, Vec<S> n_x, Vec<S> n_h, Vec<S> before)
+      : r(sigmoid<S>(z_r)), u(sigmoid<S>(z_u)), n(tanh<S>(n_x + r * n_h)) {
+    h = n + u * (before - n);
+  }
+};
+
+// Weights (G H, K) in the order in which products read them, (panel, k, [block, gate, unit]); units that only fill a
+// vector up weigh nothing.
+template <class S, class W>
+void pack_product(int G, int UB, int64_t H, int64_t HP, int64_t K, const W* from, W* to) {
+  constexpr int64_t V = Simd<S>::V;
+  const int64_t wide = UB * G * V;
+  for (int64_t panel = 0; panel < HP / V; panel += UB, to += K * wide)
+    for (int64_t k = 0; k < K; k += V)  // a vector of a row's columns at a time, for the sake of the cache
+      for (int64_t place = 0; place < wide; ++place) {
+        const int64_t unit = (panel + place / V / G) * V + place % V, gate = place / V % G;
+        for (int64_t j = k; j < k + V && j < K; ++j)
+          to[j * wide + place] = unit < H ? from[(gate * H + unit) * K + j] : W(0);
+      }
+}
+
+}  // namespace clew::CLEW_ISA

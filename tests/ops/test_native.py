@@ -1,0 +1,280 @@
+"""The compiled kernels: the definition's numbers and gradients, on every instruction set that the machine has."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import threading
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from clew import cells, ops
+from clew.ops import definition as ref
+from clew.ops import native
+from clew.ops.definition import Weights
+
+INFO = native.native_info() or {"instruction_sets": []}
+SETS = INFO["instruction_sets"]
+CELLS = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
+SIZES = [(1, 1, 1, 1), (3, 7, 2, 5), (13, 9, 4, 17), (5, 6, 3, 64), (8, 5, 3, 48), (7, 12, 8, 32), (2, 3, 5, 130)]
+
+pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there")
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request: pytest.FixtureRequest):
+    native._native.use(request.param)
+    yield request.param
+    native._native.use(SETS[0])
+
+
+class Problem:
+    """Random tensors of one case, and a pass over them."""
+
+    def __init__(self, cell: str, sizes: tuple[int, int, int, int], dtype=torch.float64, *, bias=True, strided=False):
+        B, T, I, H = sizes
+        G, generator = CELLS[cell], torch.Generator().manual_seed(B * T + H)
+
+        def draw(*shape: int) -> Tensor:
+            t = torch.randn(*shape[::-1] if strided else shape, generator=generator, dtype=dtype)
+            return (t.permute(*range(t.ndim)[::-1]) if strided else t).requires_grad_()
+
+        self.cell, self.x = cell, draw(B, T, I)
+        leaves = 2 if cell == "lstm" else 1
+        self.state, self.initial = (tuple(draw(B, H) for _ in range(leaves)) for _ in range(2))
+        hh = (draw(G * H, H).detach() * H**-0.5).requires_grad_()
+        self.w = Weights(draw(G * H, I), hh, *((draw(G * H), draw(G * H)) if bias else ()))
+        self.lengths = torch.randint(0, T + 1, (B,), generator=generator)
+        self.reset = torch.rand(B, T, generator=generator) < 0.3
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return [self.x, *self.state, *self.initial, *(t for t in self.w if isinstance(t, Tensor))]
+
+    def run(self, ragged=False, resets=False, backwards=False) -> list[Tensor]:
+        lengths, reset = self.lengths if ragged else None, self.reset if resets else None
+        arguments = (self.x, (*self.state, ()), self.w, *([self.cell] if CELLS[self.cell] == 1 else []))
+        scan = {1: ops.elman_scan, 3: ops.gru_scan, 4: ops.lstm_scan}[CELLS[self.cell]]
+        y, (*after, _) = scan(
+            *arguments, initial=(*self.initial, ()), lengths=lengths, reset=reset, backwards=backwards
+        )
+        return [y, *after]
+
+    def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
+        along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
+        found = torch.autograd.grad(outputs, self.inputs, along, allow_unused=True, **options)
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, self.inputs, strict=True)]
+
+
+def assert_near(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert (a - b).abs().max() <= tolerance * (1 + b.abs().max()), (a - b).abs().max()
+
+
+def is_ours(outputs: list[Tensor]) -> bool:
+    return type(outputs[0].grad_fn).__name__ == "_ScanBackward"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("cell", CELLS)
+def test_numbers_and_gradients(cell: str, dtype: torch.dtype, instruction_set: str) -> None:
+    for sizes, bias in product(SIZES, (True, False)):
+        problem = Problem(cell, sizes, dtype, bias=bias)
+        for ragged, resets, backwards in product((False, True), repeat=3):
+            ours = problem.run(ragged, resets, backwards)
+            assert is_ours(ours)
+            with ops.reference():
+                theirs = problem.run(ragged, resets, backwards)
+            tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+            assert_near(ours, theirs, tolerance)
+            assert_near(problem.gradients(ours), problem.gradients(theirs), tolerance)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_tensors_that_are_not_contiguous(cell: str) -> None:
+    problem = Problem(cell, (4, 5, 3, 6), strided=True)
+    ours = problem.run(True, True)
+    with ops.reference():
+        theirs = problem.run(True, True)
+    assert is_ours(ours)
+    assert_near(ours, theirs, 1e-12)
+    assert_near(problem.gradients(ours), problem.gradients(theirs), 1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_extremes(cell: str, instruction_set: str) -> None:
+    """Gates at their ends, numbers too small for a full mantissa, and a NaN that stays with its row."""
+    for dtype, scale in product((torch.float32, torch.float64), (1e4, 1e-30, 1e-40)):
+        problem = Problem(cell, (6, 4, 3, 9), dtype)
+        with torch.no_grad():
+            problem.x *= scale
+            ours = problem.run()
+            with ops.reference():
+                assert_near(ours, problem.run(), 1e-6)
+            problem.x[2] = torch.nan
+            poisoned = problem.run()
+        for a, b in zip(ours, poisoned, strict=True):
+            others = torch.arange(6) != 2
+            assert torch.equal(a[others], b[others])
+            assert b[2].isnan().all()
+
+
+def test_infinite_inputs_saturate(instruction_set: str) -> None:
+    for cell, sign in product(("tanh", "gru", "lstm"), (1, -1)):
+        problem = Problem(cell, (2, 3, 2, 5), torch.float32)
+        with torch.no_grad():
+            problem.x.fill_(sign * torch.inf)
+            problem.w.ih.abs_()
+            ours = problem.run()
+            with ops.reference():
+                assert_near(ours, problem.run(), 1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_graph_kept_gives_the_same_gradients_again(cell: str) -> None:
+    problem = Problem(cell, (3, 6, 2, 5))
+    outputs = problem.run(True, True)
+    first = problem.gradients(outputs, retain_graph=True)
+    again = problem.gradients(outputs)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_second_derivatives_are_the_definitions(cell: str, backwards: bool) -> None:
+    problem = Problem(cell, (3, 4, 2, 5))
+
+    def second() -> list[Tensor]:
+        first = problem.gradients(problem.run(True, True, backwards), create_graph=True)
+        return problem.gradients([sum(g.square().sum() for g in first)])
+
+    ours = second()
+    with ops.reference():
+        assert_near(ours, second(), 1e-10)
+
+
+def test_weights_changed_in_place_are_seen() -> None:
+    torch.manual_seed(0)
+    cell = cells.LSTM(3, 20)
+    optimizer = torch.optim.SGD(cell.parameters(), lr=0.5)
+    x = torch.randn(2, 6, 3)
+    for _ in range(3):
+        cell(x)[0].square().sum().backward()
+        optimizer.step()
+        with ops.reference(), torch.no_grad():
+            expected = cell(x)[0]
+        assert torch.allclose(cell(x)[0], expected, atol=1e-6)
+
+
+def test_weights_changed_before_the_gradient_are_refused() -> None:
+    cell = cells.GRU(3, 4)
+    y, _ = cell(torch.randn(2, 5, 3))
+    with torch.no_grad():
+        cell.weight_hh += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_copies_modes_and_other_kinds() -> None:
+    torch.manual_seed(0)
+    cell, x = cells.GRU(3, 8), torch.randn(2, 5, 3)
+    y = cell(x)[0].detach()
+    twin = copy.deepcopy(cell)
+    twin.load_state_dict(cell.state_dict())
+    with torch.no_grad():
+        assert torch.equal(twin(x)[0], y)
+    with torch.inference_mode():
+        assert torch.equal(cell(x)[0], y)
+    half = copy.deepcopy(cell).to(torch.bfloat16)(x.to(torch.bfloat16))[0]
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), y, atol=0.05)
+    with torch.autocast("cpu"):
+        assert torch.allclose(cell(x)[0].float(), y, atol=0.05)
+    gradient = torch.func.grad(lambda x: cell(x)[0].sum())(x)
+    assert torch.allclose(gradient, torch.autograd.grad(cell(x.requires_grad_())[0].sum(), x)[0], atol=1e-6)
+
+
+def test_only_torch_leaves_the_kernels_out() -> None:
+    problem = Problem("gru", (2, 3, 4, 5))
+    with ops.only("torch"):
+        assert not is_ours(problem.run())
+    assert is_ours(problem.run())
+
+
+@pytest.mark.parametrize("B", [1, 5, 16])
+def test_threads_share_rows_or_units(B: int) -> None:
+    before = torch.get_num_threads()
+    problem = Problem("lstm", (B, 400 // B, 8, 80), torch.float32)
+    found = []
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            outputs = problem.run(True, True)
+            found.append([*outputs, *problem.gradients(outputs)])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert_near(found[0], other, 1e-5)
+
+
+def test_many_callers_at_once() -> None:
+    problem = Problem("gru", (8, 50, 8, 64), torch.float32)
+    expected = problem.gradients(problem.run())
+    found: list[list[Tensor]] = []
+    callers = [threading.Thread(target=lambda: found.append(problem.gradients(problem.run()))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 4
+    for one in found:
+        assert_near(one, expected, 1e-6)
+
+
+def _child(queue: multiprocessing.Queue) -> None:
+    torch.set_num_threads(1)
+    queue.put([t.detach().numpy() for t in Problem("lstm", (8, 50, 8, 64), torch.float32).run()])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    expected = Problem("lstm", (8, 50, 8, 64), torch.float32).run()
+    torch.set_num_threads(before)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(queue,))
+    child.start()
+    found = queue.get(timeout=60)
+    child.join(60)
+    assert child.exitcode == 0
+    assert_near([torch.from_numpy(t) for t in found], [t.detach() for t in expected], 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*grad attribute of a Tensor that is not a leaf:UserWarning")  # dynamo's own doing
+def test_inside_a_compiled_model() -> None:
+    torch.manual_seed(0)
+    cell, x = cells.GRU(3, 8), torch.randn(2, 5, 3)
+    compiled = torch.compile(lambda x: cell(x)[0] * 2, backend="eager")
+    assert torch.allclose(compiled(x), cell(x)[0] * 2, atol=1e-6)
+
+
+def test_definition_from_the_end() -> None:
+    """What `backwards` means, by hand: each row, cut at its resets, turned round and read from the initial state."""
+    problem = Problem("gru", (3, 7, 2, 4))
+    y, h = problem.run(True, True, True)
+    for row, (n, resets) in enumerate(zip(problem.lengths.tolist(), problem.reset, strict=True)):
+        begins = sorted({0, *(t for t in range(n) if resets[t])})
+        state, after = problem.state[0][row : row + 1], problem.state[0][row]
+        for begin, end in zip(begins[::-1], [n, *begins[:0:-1]], strict=True):
+            piece = problem.x[row : row + 1, begin:end].flip(1)
+            out, (last, _) = ref.run("gru", piece, (state, ()), problem.w, (state, ()))
+            assert torch.allclose(y[row, begin:end], out[0].flip(0))
+            state, after = problem.initial[0][row : row + 1], last[0]
+        assert torch.allclose(h[row], after if n else problem.state[0][row])
+        assert (y[row, n:] == 0).all()

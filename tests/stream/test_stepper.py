@@ -1,0 +1,154 @@
+"""A Stepper gives the numbers of the model's own pass, whatever it is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clew import tree
+from clew.cells import GRU, LSTM, Bidirectional, Elman, Pointwise, Residual, Stack
+from clew.errors import ClewError, NotCausalError, ShapeError
+from clew.models import Single
+from clew.models.embed import Units
+from clew.models.heads.classes import ClassHead
+from clew.models.heads.forecast import ForecastHead
+from clew.models.heads.numbers import NumberHead
+from clew.ops import native
+from clew.stream import Stepper
+
+INFO = native.native_info() or {"instruction_sets": []}
+SETS = INFO["instruction_sets"]
+pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there")
+
+MODELS = {
+    "elman": lambda: Elman(3, 5),
+    "relu": lambda: Elman(7, 33, nonlinearity="relu"),
+    "gru": lambda: GRU(3, 5),
+    "gru, no bias": lambda: GRU(20, 48, bias=False),
+    "lstm": lambda: LSTM(3, 5),
+    "lstm, learned start": lambda: LSTM(16, 64, initial="learned"),
+    "lstm, recurrent dropout": lambda: LSTM(4, 6, recurrent_dropout=0.3).eval(),
+    "stack": lambda: Stack(LSTM(3, 8), GRU(8, 17), Elman(17, 4), dropout=0.1).eval(),
+    "residual": lambda: Stack(
+        LSTM(3, 8), Residual(GRU(8, 8), "layer"), Residual(LSTM(8, 8), "rms"), Pointwise(nn.LayerNorm(8), 8)
+    ),
+    "linear": lambda: Stack(GRU(3, 8), Pointwise(nn.Linear(8, 2), 8, 2)),
+    "classes": lambda: Single(Stack(Pointwise(Units(11, 6), 1, 6), LSTM(6, 9)), ClassHead(9, 11)),
+    "numbers": lambda: Single(Stack(GRU(3, 9)), NumberHead(9, 2)),
+    "forecast": lambda: Single(Stack(LSTM(2, 9), Pointwise(nn.Linear(9, 6), 9, 6)), ForecastHead(3, 2, torch.ones(2))),
+}
+TEXT = ("classes",)
+
+
+def sequences(name: str, model, B: int, T: int = 9) -> torch.Tensor:
+    body = model.body if isinstance(model, Single) else model
+    if name in TEXT:
+        return torch.randint(0, 11, (B, T, 1))
+    return torch.randn(B, T, body.input_size)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("B", [1, 7])
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_the_models_own_pass(name: str, B: int, instruction_set: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    native._native.use(instruction_set)
+    try:
+        stepper = Stepper(model, B)
+    finally:
+        native._native.use(SETS[0])
+    x = sequences(name, model, B)
+    with torch.no_grad():
+        y, after = model(x)
+    for t in range(x.shape[1]):
+        out = stepper.step(x[:, t] if t % 2 else x[:, t].numpy())
+        assert out.shape == y[:, t].shape
+        np.testing.assert_allclose(out, y[:, t].numpy(), atol=2e-6)
+    for ours, theirs in zip(tree.leaves(stepper.state), tree.leaves(after), strict=True):
+        torch.testing.assert_close(ours, theirs.detach(), atol=2e-6, rtol=0)
+    assert type(stepper.state) is type(after)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_state_is_read_and_written(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    x = sequences(name, model, 2)
+    with torch.no_grad():
+        y, _ = model(x)
+        _, middle = model(x[:, :4])
+    stepper = Stepper(model, 2)
+    stepper.state = middle
+    np.testing.assert_allclose(stepper.step(x[:, 4]), y[:, 4].numpy(), atol=2e-6)
+    kept = stepper.state
+    first = stepper.step(x[:, 5])
+    stepper.state = kept
+    np.testing.assert_array_equal(stepper.step(x[:, 5]), first)
+    stepper.reset()
+    np.testing.assert_allclose(stepper.step(x[:, 0]), y[:, 0].numpy(), atol=2e-6)
+    stepper.reset([1])
+    again = stepper.step(x[:, 0])
+    np.testing.assert_allclose(again[1], y[1, 0].numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize(("weights", "bound"), [("float32", 1e-5), ("bfloat16", 0.05), ("int8", 0.1)])
+@pytest.mark.parametrize("name", ["gru", "lstm, learned start", "stack", "residual", "classes"])
+def test_weights_kept_smaller(name: str, weights: str, bound: float) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    stepper = Stepper(model, 3, weights)
+    before = stepper.state
+    error = stepper.error(sequences(name, model, 3, 30))
+    assert error <= bound
+    assert (error > 1e-5) == (weights != "float32")
+    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves(stepper.state), strict=True))
+
+
+def test_run_works_in_place() -> None:
+    model = GRU(3, 5)
+    stepper, other = Stepper(model, 2), Stepper(model, 2)
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    stepper.x[...] = x
+    stepper.run()
+    np.testing.assert_array_equal(stepper.y, other.step(x))
+
+
+def test_weights_are_those_of_the_moment() -> None:
+    model, x = GRU(3, 5), torch.randn(1, 3)
+    stepper = Stepper(model)
+    before = Stepper(model).step(x)
+    with torch.no_grad():
+        model.weight_ih.zero_()
+    np.testing.assert_array_equal(stepper.step(x), before)
+    assert np.abs(Stepper(model).step(x) - before).max() > 1e-3
+
+
+def test_refusals() -> None:
+    with pytest.raises(NotCausalError):
+        Stepper(Single(Bidirectional(GRU(2, 3), GRU(2, 3)), NumberHead(6)))
+    with pytest.raises(ClewError, match="projection"):
+        Stepper(LSTM(3, 5, projection=2))
+    with pytest.raises(ClewError, match="layer norm"):
+        Stepper(GRU(3, 5, layer_norm=True))
+    with pytest.raises(ClewError, match="Tanh"):
+        Stepper(Stack(GRU(3, 5), Pointwise(nn.Tanh(), 5)))
+    with pytest.raises(ClewError, match="unknown weights 'int4'"):
+        Stepper(GRU(3, 5), 1, "int4")  # pyright: ignore[reportArgumentType]
+    stepper = Stepper(GRU(3, 5), 2)
+    with pytest.raises(ValueError, match="shape"):
+        stepper.step(np.zeros((2, 4), np.float32))
+    with pytest.raises(ShapeError, match="the state must be"):
+        stepper.state = GRU(3, 5).init_state(3)
+    text = Stepper(MODELS["classes"]())
+    with pytest.raises(IndexError, match="no unit 11"):
+        text.step(np.array([[11]]))
+
+
+def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_native", None)
+    with pytest.raises(ClewError, match="compiled part"):
+        Stepper(GRU(3, 5))
+    assert GRU(3, 5)(torch.zeros(1, 2, 3))[0].shape == (1, 2, 5)
