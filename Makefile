@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUILD := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/clew/ops/csrc/*)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench sanitize clean
 .DEFAULT_GOAL := demo
 
 .venv/runtime: $(BUILD)
@@ -30,10 +30,18 @@ check: .venv/dev
 	$(BIN)/pyright
 
 bench: .venv/dev
+	$(INSTALL) '.[bench]'
+	$(BIN)/python benchmarks/cpu_train.py
+	$(BIN)/python benchmarks/cpu_step.py
+	$(BIN)/python benchmarks/whole_runs.py
 	$(BIN)/python benchmarks/adding.py
 	$(BIN)/python benchmarks/forecast_classic.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/recipes.py all
+
+# The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
+sanitize: .venv/dev
+	$(BIN)/python scripts/sanitize.py
 
 clean:
 	rm -rf .venv build dist runs

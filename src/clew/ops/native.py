@@ -26,7 +26,7 @@ try:
 except ImportError:
     _native = None
 
-CELLS = {"tanh": (0, 1), "relu": (1, 1), "gru": (2, 3), "lstm": (3, 4)}  # csrc/scan.h: number, gates
+CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
 
 FUSED = 3 << 18  # bytes of weights
 ROWS = 4
@@ -182,7 +182,8 @@ class _Call:
         held = {name: t.contiguous() for name, t in tensors.items() if t is not None}
         addresses = {name: t.data_ptr() for name, t in held.items()}
         sizes = [self.B, self.T, self.I, self.H, self.HP, self.seen]
-        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), sizes, self.backwards, addresses)
+        how = self.backwards, self.options[0] == "relu"
+        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), sizes, *how, addresses)
 
     def pack(self, x_BTI: Tensor) -> Tensor:
         """The real steps of all rows, (N, I)."""

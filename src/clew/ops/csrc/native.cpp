@@ -119,7 +119,7 @@ int members_of(int threads, int64_t B, int64_t panels, int64_t bytes) {
 
 int blocks_of(int gates, int64_t blocks, int members) {
   if (gates > 1) return 1;
-  for (int n : {4, 3, 2})
+  for (int n : {4, 2})
     if (blocks % n == 0 && blocks / n >= members) return n;
   return 1;
 }
@@ -189,11 +189,12 @@ class Addresses {
 };
 
 template <class S>
-void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards,
+void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards, bool relu,
              const Addresses& a) {
   Pass<S> p = {};
   const int64_t B = sizes[0];
-  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4], p.before_stride = sizes[5], p.backwards = backwards;
+  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4], p.before_stride = sizes[5];
+  p.backwards = backwards, p.relu = relu;
   p.x = a.at<S>("x"), p.x_weight = a.at<S>("ih"), p.x_bias = a.at<S>("x_bias");
   p.bias = a.at<S>("bias"), p.gates = a.at<S>("gates"), p.kept = a.at<S>("kept"), p.reset = a.at<uint8_t>("reset");
   p.h0 = a.at<S>("h0"), p.c0 = a.at<S>("c0"), p.hr = a.at<S>("hr"), p.cr = a.at<S>("cr");
@@ -207,9 +208,9 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
 }
 
 void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards,
-          const nb::dict& addresses) {
+          bool relu, const nb::dict& addresses) {
   if (cell < 0 || cell >= CELLS || sizes.size() != 6) throw std::invalid_argument("no such pass");
-  (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, Addresses(addresses));
+  (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
 }
 
 // A list of operations that is bound once and run at every step. Whoever adds to it keeps the buffers alive.

@@ -41,14 +41,13 @@ struct Place {
 #define CLEW_BLOCKS(UB, CALL)                         \
   switch (UB) {                                       \
     case 4: { constexpr int BLOCKS = 4; CALL; break; } \
-    case 3: { constexpr int BLOCKS = 3; CALL; break; } \
     case 2: { constexpr int BLOCKS = 2; CALL; break; } \
     default: { constexpr int BLOCKS = 1; CALL; }       \
   }
 
 // --------------------------------------------------------------------------------------------------------- forward
 
-template <class S, int KIND, int UB, int R, bool FUSED>
+template <class S, int KIND, int UB, int R>
 INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t panel, const S* w) {
   constexpr int V = Simd<S>::V, G = GATES[KIND], N = UB * G;
   const Pass<S>& p = at.pass;
@@ -60,7 +59,7 @@ INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t p
     h[r] = at.h + (first + r) * p.HP;
     gates[r] = p.gates + (at.step(first + r, s) * p.HP + panel) * G;
   }
-  if constexpr (FUSED) {
+  if (p.x) {
     const S* x[R];
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
@@ -109,7 +108,7 @@ INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t p
           store<S>(keep, now.r), store<S>(keep + V, now.u), store<S>(keep + 2 * V, now.n);
         }
       } else {
-        out = KIND == ELMAN_TANH ? tanh<S>(z[0]) : relu<S>(z[0]);
+        out = p.relu ? relu<S>(z[0]) : tanh<S>(z[0]);
       }
       store<S>(at.next + (first + r) * p.HP + unit, out);
       store_some<S>(p.y + at.output(first + r, s) + unit, out, p.H - unit);
@@ -117,13 +116,13 @@ INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t p
   }
 }
 
-template <class S, int KIND, int UB, bool FUSED>
+template <class S, int KIND, int UB>
 INLINE void forward_step(const Place<S>& at, int64_t active, int64_t s) {
   constexpr int V = Simd<S>::V, N = UB * GATES[KIND], MOST = most_rows(N);
   const S* w = at.pass.weight + at.part.from * GATES[KIND] * at.pass.H;
   for (int64_t panel = at.part.from; panel < at.part.to; panel += UB * V, w += at.pass.H * N * V)
     in_tiles<MOST>(active, [&](int64_t first, int R) {
-      CLEW_ROWS(MOST, R, (forward_tile<S, KIND, UB, ROWS, FUSED>(at, first, s, panel, w)))
+      CLEW_ROWS(MOST, R, (forward_tile<S, KIND, UB, ROWS>(at, first, s, panel, w)))
     });
 }
 
@@ -148,10 +147,9 @@ void forward(const Part& part, const Pass<S>& p) {
     if (!active) break;
     part.team->wait();  // all of h is there
     if constexpr (GATES[KIND] > 1) {
-      p.x ? forward_step<S, KIND, 1, true>(at, active, s) : forward_step<S, KIND, 1, false>(at, active, s);
+      forward_step<S, KIND, 1>(at, active, s);
     } else {
-      CLEW_BLOCKS(p.blocks, (p.x ? forward_step<S, KIND, BLOCKS, true>(at, active, s)
-                                 : forward_step<S, KIND, BLOCKS, false>(at, active, s)))
+      CLEW_BLOCKS(p.blocks, (forward_step<S, KIND, BLOCKS>(at, active, s)))
     }
     if (p.reset)
       for (int64_t i = 0; i < active && part.length[i] > s + 1; ++i)
@@ -232,7 +230,7 @@ INLINE void gradient_of_gates(const Place<S>& at, int64_t i, int64_t s, S* dh, S
       rest = d * u;
     } else {
       const Vec<S> out = load_some<S>(y + j, real);
-      store<S>(gates, KIND == ELMAN_TANH ? d * (1 - out * out) : (out > 0 ? d : Vec<S>{}));
+      store<S>(gates, p.relu ? (out > 0 ? d : Vec<S>{}) : d * (1 - out * out));
     }
     store<S>(dh + j, rest);
   }
@@ -293,10 +291,10 @@ using namespace CLEW_ISA;
 const ScanKernels CLEW_TABLE(scans, CLEW_ISA) = {
     {Simd<float>::V, Simd<double>::V},
     REGISTERS,
-    {forward<float, ELMAN_TANH>, forward<float, ELMAN_RELU>, forward<float, GRU>, forward<float, LSTM>},
-    {forward<double, ELMAN_TANH>, forward<double, ELMAN_RELU>, forward<double, GRU>, forward<double, LSTM>},
-    {backward<float, ELMAN_TANH>, backward<float, ELMAN_RELU>, backward<float, GRU>, backward<float, LSTM>},
-    {backward<double, ELMAN_TANH>, backward<double, ELMAN_RELU>, backward<double, GRU>, backward<double, LSTM>},
+    {forward<float, ELMAN>, forward<float, GRU>, forward<float, LSTM>},
+    {forward<double, ELMAN>, forward<double, GRU>, forward<double, LSTM>},
+    {backward<float, ELMAN>, backward<float, GRU>, backward<float, LSTM>},
+    {backward<double, ELMAN>, backward<double, GRU>, backward<double, LSTM>},
     pack_product<float, float>,
     pack_product<double, double>,
     pack_gradient<float>,

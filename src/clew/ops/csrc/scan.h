@@ -11,9 +11,9 @@
 
 namespace clew {
 
-enum Cell { ELMAN_TANH, ELMAN_RELU, GRU, LSTM, CELLS };
+enum Cell { ELMAN, GRU, LSTM, CELLS };
 
-inline constexpr int GATES[CELLS] = {1, 1, 3, 4};
+inline constexpr int GATES[CELLS] = {1, 3, 4};
 
 struct Part {             // of one thread: some rows, the longest first, and of their units some
   int64_t count;
@@ -29,6 +29,7 @@ struct Pass {
   int64_t T, H, HP;
   int blocks;            // of a panel
   bool backwards;        // in time: the last real step first
+  bool relu;             // Elman: in the place of tanh
   const S* weight;       // W_hh, packed for this pass
   const S* bias;         // (HP) GRU: b_hn, which the reset gate also gates
   const S *x, *x_weight, *x_bias;  // (N, I), W_ih packed, (G HP): the input, or null where gates hold its part already

@@ -18,7 +18,7 @@ constexpr int GATES_OF[PRODUCTS] = {1, 1, 1, 3, 4};
 // How many blocks a panel spans: cells with several gates fill their registers with one.
 INLINE int blocks_at_once(int gates, int64_t blocks) {
   if (gates > 1) return 1;
-  return blocks % 4 == 0 ? 4 : blocks % 3 == 0 ? 3 : blocks % 2 == 0 ? 2 : 1;
+  return blocks % 4 == 0 ? 4 : blocks % 2 == 0 ? 2 : 1;
 }
 
 template <int KIND, int UB, int R, class W>
@@ -77,7 +77,7 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
 
 template <int KIND, int UB, class W>
 void product_of(const Step& op) {
-  constexpr int N = UB * GATES_OF[KIND], MOST = most_rows(N);
+  constexpr int N = UB * GATES_OF[KIND], MOST = most_rows(N) < 4 ? most_rows(N) : 4;
   const W *wx = static_cast<const W*>(op.weight), *wh = static_cast<const W*>(op.recurrent);
   const int64_t blocks = (op.out + V - 1) / V;
   for (int64_t block = 0; block < blocks; block += UB, wx += op.in * N * V, wh += KIND == LINEAR ? 0 : op.out * N * V)
@@ -92,7 +92,6 @@ void product(const Step& op) {
   if constexpr (GATES_OF[KIND] == 1) {
     switch (blocks_at_once(1, (op.out + V - 1) / V)) {
       case 4: return product_of<KIND, 4, W>(op);
-      case 3: return product_of<KIND, 3, W>(op);
       case 2: return product_of<KIND, 2, W>(op);
     }
   }
