@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from clew.ops import definition as ref
+from clew.ops import scratch
 from clew.ops.definition import Weights
 from clew.tree import State
 
@@ -129,29 +130,32 @@ class _Call:
                 bias_n = spread(b_hh[2 * self.H :], 1, self.V)
         elif self.gru:
             bias_n = ih.new_zeros(self.HP)
-        kept = self.empty(len(x_NI), self.HP) if self.keeps and training else None
+        kept = scratch.take(ih, len(x_NI), self.HP) if self.keeps and training else None
         shape = (self.B, self.T, self.H)
         y = self.empty(shape) if self.lengths is None else x_BTI.new_zeros(shape)
         h, c = self.empty(h0.shape), None if c0 is None else self.empty(c0.shape)
         wide = self.gates * self.HP
+        gates = scratch.take(ih, len(x_NI), wide) if kept is not None or not self.fused else None
+        reads = {"gates": gates}
         if self.fused:
-            gates = self.empty(len(x_NI), wide) if kept is not None else None
-            x_bias = ih.new_zeros(wide) if bias is None else self.spread(bias)
-            reads = {"x": x_NI, "ih": ih, "x_bias": x_bias, "gates": gates}
+            reads |= {"x": x_NI, "ih": ih, "x_bias": ih.new_zeros(wide) if bias is None else self.spread(bias)}
         elif bias is None:
-            reads = {"gates": x_NI @ self.spread(ih).t()}
+            torch.mm(x_NI, self.spread(ih).t(), out=gates)
         else:
-            reads = {"gates": torch.addmm(self.spread(bias), x_NI, self.spread(ih).t())}
+            torch.addmm(self.spread(bias), x_NI, self.spread(ih).t(), out=gates)
         self.run(False, hh=hh, bias=bias_n, kept=kept, h0=h0, c0=c0, hr=hr, cr=cr, y=y, h=h, c=c, **reads)
-        return (reads["gates"] if self.keeps else None), y, kept, h, *(() if c is None else (c,))
+        if kept is None:
+            scratch.give(gates)
+            gates = None
+        return gates, y, kept, h, *(() if c is None else (c,))
 
     def backward(self, inputs, y, gates, kept, gradients, needed):
         x_BTI, h0, c0, hr, cr, ih, hh, b_ih, _ = inputs
         dy, dh, dc = (*gradients, None)[:3]
         x_NI, H, I = self.pack(x_BTI), self.H, self.I
-        gates = self.empty(len(x_NI), self.gates * self.HP) if gates is None else gates
+        gates = scratch.take(ih, len(x_NI), self.gates * self.HP) if gates is None else gates
         # What the gates were computed from, side by side: one product gives the gradients of both weights and the bias.
-        seen = self.empty(len(x_NI), self.seen)
+        seen = scratch.take(ih, len(x_NI), self.seen)
         seen[:, H : H + I], seen[:, H + I :], seen[:, H + I] = x_NI, 0.0, 1.0
         state = {"h0": h0, "c0": c0, "hr": hr, "cr": cr, "dh0": self.empty(h0.shape), "before": seen}
         state["dc0"] = None if c0 is None else self.empty(c0.shape)
@@ -174,6 +178,7 @@ class _Call:
             dx = self.unpack(gates @ self.spread(ih))
         if b_ih is None:
             db_ih = db_hh = None
+        scratch.give(gates, kept, seen)
         return dx, state["dh0"], state["dc0"], state["dhr"], state["dcr"], d_ih, d_hh, db_ih, db_hh
 
     def run(self, gradient: bool, **tensors: Tensor | None) -> None:
