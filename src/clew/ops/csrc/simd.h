@@ -36,20 +36,32 @@ static inline Vec<S> widen(const S* from) {
 
 template <class S>
 static inline Vec<S> widen(const uint16_t* from) {
-  typedef uint16_t Half __attribute__((vector_size(CLEW_BYTES / 2)));
   typedef uint32_t Whole __attribute__((vector_size(CLEW_BYTES)));
+#if defined(__AVX512F__)
+  return (Vec<S>)((Whole)_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256((const __m256i*)from)) << 16);
+#elif defined(__AVX2__)
+  return (Vec<S>)((Whole)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)) << 16);
+#else
+  typedef uint16_t Half __attribute__((vector_size(CLEW_BYTES / 2)));
   Half half;
   std::memcpy(&half, from, sizeof half);
   return (Vec<S>)(__builtin_convertvector(half, Whole) << 16);
+#endif
 }
 
 template <class S>
 static inline Vec<S> widen(const int8_t* from) {
+#if defined(__AVX512F__)
+  return (Vec<S>)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)from)));
+#elif defined(__AVX2__)
+  return (Vec<S>)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)from)));
+#else
   typedef int8_t Bytes __attribute__((vector_size(CLEW_BYTES / 4)));
   typedef int32_t Whole __attribute__((vector_size(CLEW_BYTES)));
   Bytes bytes;
   std::memcpy(&bytes, from, sizeof bytes);
   return __builtin_convertvector(__builtin_convertvector(bytes, Whole), Vec<S>);
+#endif
 }
 
 template <class S>
