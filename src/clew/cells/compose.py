@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Self, cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clew.cells.base import Encoder, Recurrence, check_sequence
 from clew.errors import ShapeError
 from clew.ops import definition as ref
+from clew.ops.dropout import dropout
 from clew.tree import State
 
 Layer = Recurrence | Encoder
@@ -236,7 +236,7 @@ def _check_width(layer: Layer) -> None:
 
 
 def _dropped(stack: Stack | EncoderStack, i: int, x: Tensor) -> Tensor:
-    return F.dropout(x, stack.dropout, stack.training) if i and stack.dropout else x
+    return dropout(x, stack.dropout, stack.training) if i and stack.dropout else x
 
 
 def _without_padding(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clew.ops.dropout import dropout
+
 
 class ClassHead(nn.Module):
     """Args: width of an output, K classes, weights (K,) of the classes in the loss, smoothing, dropout of outputs."""
@@ -23,7 +25,7 @@ class ClassHead(nn.Module):
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
         """Args: outputs (N, W) and classes (N,)."""
-        logits = self.readout(F.dropout(y, self.dropout, self.training))
+        logits = self.readout(dropout(y, self.dropout, self.training))
         return F.cross_entropy(logits, target, self.weights, label_smoothing=self.smoothing)
 
     def predict(self, y: Tensor) -> Tensor:

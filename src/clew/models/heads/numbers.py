@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clew.ops.dropout import dropout
+
 
 class NumberHead(nn.Module):
     """Args: width of an output, N numbers, dropout of outputs."""
@@ -15,7 +17,7 @@ class NumberHead(nn.Module):
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
         """Args: outputs (M, W) and numbers (M, N)."""
-        return F.mse_loss(self.readout(F.dropout(y, self.dropout, self.training)), target)
+        return F.mse_loss(self.readout(dropout(y, self.dropout, self.training)), target)
 
     def predict(self, y: Tensor) -> Tensor:
         """Numbers (..., N) from outputs (..., W)."""

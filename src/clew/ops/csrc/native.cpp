@@ -6,18 +6,16 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
-#include <future>
 #include <memory>
 #include <new>
 #include <numeric>
 #include <stdexcept>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "scan.h"
 #include "step.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 using namespace clew;
@@ -81,28 +79,6 @@ std::vector<Share> share_out(int64_t B, int64_t T, const int64_t* lengths, int t
     share.start.push_back(start[order[i]]);
   }
   return shares;
-}
-
-// Runs the tasks at once, the first one here; false, and none is run, where there are no threads to be had. They live
-// as long as the call: there is nothing to share with torch's own, to keep over a fork, or to wait for.
-template <class Task>
-bool at_once(int tasks, const Task& task) {
-  std::promise<bool> all_there;
-  const std::shared_future<bool> begin = all_there.get_future().share();
-  std::vector<std::thread> others;
-  bool there = true;
-  try {
-    for (int i = 1; i < tasks; ++i)
-      others.emplace_back([&, i] {
-        if (begin.get()) task(i);
-      });
-  } catch (const std::system_error&) {
-    there = false;
-  }
-  all_there.set_value(there);
-  if (there) task(0);
-  for (std::thread& other : others) other.join();
-  return there;
 }
 
 constexpr double WORTH_A_THREAD = 2e6;     // multiplications: below, starting a thread costs more than it saves
