@@ -170,6 +170,29 @@ def test_weights_changed_in_place_are_seen() -> None:
         assert torch.allclose(cell(x)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [cells.Elman, cells.GRU, cells.LSTM])
+def test_gradients_share_no_memory(kind: type) -> None:
+    cell = kind(3, 16)
+    y, _ = cell(torch.randn(2, 5, 3))
+    found = torch.autograd.grad(y.sum(), list(cell.parameters()))
+    before = [g.clone() for g in found]
+    for i, g in enumerate(found):
+        g.zero_()
+        assert all(torch.equal(a, b) for a, b in zip(found[i + 1 :], before[i + 1 :], strict=True))
+
+
+def test_nothing_is_kept_where_no_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    forward = native._Call.forward
+    monkeypatch.setattr(native._Call, "forward", lambda self, *a: calls.append(a[-1]) or forward(self, *a))
+    cell, x = cells.LSTM(3, 4), torch.randn(2, 5, 3)
+    with torch.no_grad():
+        assert cell(x)[0].grad_fn is None
+    cell(x)
+    cell.requires_grad_(False)(x)
+    assert calls == [False, True, False]
+
+
 def test_weights_changed_before_the_gradient_are_refused() -> None:
     cell = cells.GRU(3, 4)
     y, _ = cell(torch.randn(2, 5, 3))

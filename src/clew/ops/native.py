@@ -68,7 +68,7 @@ def scan(
         initial: what a reset restores.
         backwards: see `clew.ops`.
     """
-    options = (cell, backwards, lengths, reset)
+    options = (cell, backwards, lengths, reset, torch.is_grad_enabled())  # inside the Function it never is
     c, c_r = (state[1], initial[1]) if cell == "lstm" else (None, None)
     y, h, *rest = _Scan.apply(options, x_BTI, state[0], c, initial[0], c_r, w.ih, w.hh, w.bias_ih, w.bias_hh)
     return y, (h, *rest)
@@ -77,7 +77,7 @@ def scan(
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, options, x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh):
-        training = any(ctx.needs_input_grad)
+        training = options[-1] and any(ctx.needs_input_grad)
         call = _Call(options, x_BTI, hh)
         gates, y, kept, *after = call.forward(x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh, training)
         if training:
@@ -100,9 +100,11 @@ class _Scan(torch.autograd.Function):
 class _Call:
     """The sizes of one call, and the passes over them."""
 
-    def __init__(self, options: tuple[str, bool, Tensor | None, Tensor | None], x_BTI: Tensor, hh: Tensor) -> None:
+    def __init__(
+        self, options: tuple[str, bool, Tensor | None, Tensor | None, bool], x_BTI: Tensor, hh: Tensor
+    ) -> None:
         self.options = options
-        cell, self.backwards, lengths, reset = options
+        cell, self.backwards, lengths, reset, _ = options
         self.number, self.gates = CELLS[cell]
         self.keeps = cell in ("gru", "lstm")
         self.gru, self.lstm = cell == "gru", cell == "lstm"
@@ -166,7 +168,7 @@ class _Call:
         if any(needed[5:]):
             d = self.gather(gates.t() @ seen)
             d_hh, d_ih, db_ih = d[:, :H], d[:, H : H + I], d[:, H + I]
-            db_hh = db_ih
+            db_hh = db_ih.clone()  # a tensor of its own: gradients are changed in place
         if self.gru:  # n's part of the input stands before the reset gate, not behind it
             blocks = self.HP // self.V
             gates.view(-1, blocks, 3, self.V)[:, :, 2] = kept.view(-1, blocks, self.V)
@@ -229,7 +231,7 @@ def spread(w: Tensor, G: int, V: int) -> Tensor:
 
 def _definition_gradients(options, inputs, gradients, needed):
     """Gradients that can be derived again."""
-    cell, backwards, lengths, begins = options
+    cell, backwards, lengths, begins, _ = options
     x_BTI, h0, c0, hr, cr, *weights = inputs
     state = (h0, ()) if c0 is None else (h0, c0, ())
     initial = (hr, ()) if cr is None else (hr, cr, ())
