@@ -24,6 +24,11 @@ SIZES = [(1, 1, 1, 1), (3, 7, 2, 5), (13, 9, 4, 17), (5, 6, 3, 64), (8, 5, 3, 48
 pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there")
 
 
+@pytest.fixture(autouse=True)
+def also_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "WORTH_PACKING", 1)
+
+
 @pytest.fixture(params=SETS)
 def instruction_set(request: pytest.FixtureRequest):
     native._native.use(request.param)

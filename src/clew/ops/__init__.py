@@ -32,6 +32,7 @@ from clew.tree import State
 __all__ = ["Norm", "Weights", "Zoneout", "elman_scan", "gru_scan", "linear_scan", "lstm_scan", "only", "reference"]
 
 Implementation = Literal["torch", "reference"]
+WORTH_PACKING = 8  # steps of all rows: for fewer, packing the weights takes longer than torch's own kernels
 
 _only: ContextVar[Implementation | None] = ContextVar("clew_only", default=None)
 
@@ -133,8 +134,14 @@ def _scan(
 ) -> tuple[Tensor, State]:
     """The fastest implementation that takes the case. Kernels know no masks, norms, zoneout, or steps without time."""
     plain = w.norm is None and zoneout.h == zoneout.c == 0.0 and not isinstance(state[-1], Tensor)
-    plain = plain and _only.get() != "reference" and x_BTI.shape[:2].numel() > 0
-    if plain and _only.get() is None and native.takes(x_BTI, (*state[:-1], *initial[:-1]), w):
+    steps = x_BTI.shape[:2].numel()
+    plain = plain and _only.get() != "reference" and steps > 0
+    if (
+        plain
+        and _only.get() is None
+        and steps >= WORTH_PACKING
+        and native.takes(x_BTI, (*state[:-1], *initial[:-1]), w)
+    ):
         y, after = native.scan(cell, x_BTI, state[:-1], w, initial[:-1], lengths, reset, backwards)
         return y, (*after, state[-1])
 
