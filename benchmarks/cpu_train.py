@@ -1,6 +1,6 @@
 """Training passes on the CPU (forward and backward, with the gradient of the input) beside torch and jax.
 
-python benchmarks/cpu_train.py [--seconds S] [--cells gru,elman,lstm] [--only grid|ragged|memory|threads]
+python benchmarks/cpu_train.py [--seconds S] [--cells gru,elman,lstm] [--only grid|ragged|memory|growth]
 
 Writes results/4/train.json, ragged.json, memory.json and growth.json. jax is raced where it is installed.
 """
@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -202,15 +203,14 @@ def ragged(names: list[str], seconds: float) -> None:
 
 
 PEAK = """
-import json, sys, torch
+import gc, json, sys, torch
 sys.path.insert(0, {folder!r})
 from cpu_train import Case
 runner = Case({cell!r}, *{sizes!r}).runners()[{name!r}]
 torch.set_num_threads(2)
 def held(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
-import gc
-runner() if {warm} else None
+Case({cell!r}, 2, 8, 8, 8).runners()[{name!r}]()  # libraries load and start here
 gc.collect()
 open("/proc/self/clear_refs", "w").write("5")
 before = held("VmRSS")
@@ -222,12 +222,12 @@ print(json.dumps(held("VmHWM") - before))
 def memory(names: list[str]) -> None:
     """The most that one training pass holds beyond what stood before it, each in a process of its own."""
     measured, figure, met = commit(), {}, True
-    folder = str(__import__("pathlib").Path(__file__).parent)
+    folder = str(Path(__file__).parent)
     for cell in names:
         for sizes in [(16, 512, 32, 64), (32, 256, 128, 256), (128, 64, 128, 128)]:
             peaks = {}
             for name in ("clew", "torch"):
-                code = PEAK.format(folder=folder, cell=cell, sizes=sizes, name=name, warm=False)
+                code = PEAK.format(folder=folder, cell=cell, sizes=sizes, name=name)
                 done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
                 peaks[name] = json.loads(done.stdout) / 1024
             figure[f"{cell} {sizes}"] = {name: round(peak, 1) for name, peak in peaks.items()}

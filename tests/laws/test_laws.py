@@ -9,10 +9,10 @@ from functools import cache
 
 import pytest
 import torch
-from configurations import CONFIGURATIONS, ENCODERS, OPTIONS, RECURRENT, build
+from configurations import CLASSICAL, CONFIGURATIONS, ENCODERS, OPTIONS, RECURRENT, build
 
 import clew
-from clew import cells, tree
+from clew import cells, ops, tree
 from clew.diagnose.laws import ENCODER_LAWS, LAWS, TOLERANCE, Measured
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -50,6 +50,14 @@ def test_law(name: str, law: str, dtype: str) -> None:
     found = measured(name, DTYPES[dtype])[law]
     assert found.holds, str(found)
     assert found.tolerance == TOLERANCE[DTYPES[dtype]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*CLASSICAL, "bidirectional"])
+def test_laws_without_our_kernels(name: str, dtype: str) -> None:
+    with ops.only("torch"):
+        broken = [str(law) for law in clew.check(build(name), DTYPES[dtype]) if not law.holds]
+    assert not broken
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)

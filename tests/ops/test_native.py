@@ -21,7 +21,7 @@ SETS = INFO["instruction_sets"]
 CELLS = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
 SIZES = [(1, 1, 1, 1), (3, 7, 2, 5), (13, 9, 4, 17), (5, 6, 3, 64), (8, 5, 3, 48), (7, 12, 8, 32), (2, 3, 5, 130)]
 
-pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there")
+pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -233,15 +233,17 @@ def test_only_torch_leaves_the_kernels_out() -> None:
     assert is_ours(problem.run())
 
 
-@pytest.mark.parametrize("B", [1, 5, 16])
-def test_threads_share_rows_or_units(B: int) -> None:
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize(("B", "H"), [(1, 80), (5, 80), (16, 80), (1, 300), (5, 300), (16, 300)])
+def test_threads_share_rows_or_units(B: int, H: int, cell: str) -> None:
+    """Rows where there are many, units where there are few or where the weights are large: see csrc/native.cpp."""
     before = torch.get_num_threads()
-    problem = Problem("lstm", (B, 400 // B, 8, 80), torch.float32)
+    problem = Problem(cell, (B, 80 if B == 1 else 16, 8, H), torch.float32)
     found = []
     try:
         for threads in (1, 2, 3, 8):
             torch.set_num_threads(threads)
-            outputs = problem.run(True, True)
+            outputs = problem.run(B > 1, True)
             found.append([*outputs, *problem.gradients(outputs)])
     finally:
         torch.set_num_threads(before)

@@ -20,7 +20,7 @@ from clew.stream import Stepper
 
 INFO = native.native_info() or {"instruction_sets": []}
 SETS = INFO["instruction_sets"]
-pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there")
+pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
 
 MODELS = {
     "elman": lambda: Elman(3, 5),

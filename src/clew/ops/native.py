@@ -29,8 +29,8 @@ except ImportError:
 
 CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
 
-FUSED = 3 << 18  # bytes of weights
-ROWS = 4
+FUSED = 3 << 18  # bytes of weights that a core's own cache holds beside the rest
+ROWS = 4  # for a thread: with fewer, one product over all steps reads the weights less often
 
 
 def native_info() -> dict[str, Any] | None:
@@ -107,7 +107,7 @@ class _Call:
         cell, self.backwards, lengths, reset, _ = options
         self.number, self.gates = CELLS[cell]
         self.keeps = cell in ("gru", "lstm")
-        self.gru, self.lstm = cell == "gru", cell == "lstm"
+        self.gru = cell == "gru"
         self.B, self.T, self.I = x_BTI.shape
         self.H, self.wide = hh.shape[1], x_BTI.dtype == torch.float64
         self.V = _native.lanes(self.wide)

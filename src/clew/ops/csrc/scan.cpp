@@ -37,7 +37,7 @@ struct Place {
   }
 };
 
-// Calls run<UB> with the number of blocks in a panel.
+// CALL with the number of blocks in a panel as the constant BLOCKS.
 #define CLEW_BLOCKS(UB, CALL)                         \
   switch (UB) {                                       \
     case 4: { constexpr int BLOCKS = 4; CALL; break; } \
@@ -290,7 +290,6 @@ using namespace CLEW_ISA;
 
 const ScanKernels CLEW_TABLE(scans, CLEW_ISA) = {
     {Simd<float>::V, Simd<double>::V},
-    REGISTERS,
     {forward<float, ELMAN>, forward<float, GRU>, forward<float, LSTM>},
     {forward<double, ELMAN>, forward<double, GRU>, forward<double, LSTM>},
     {backward<float, ELMAN>, backward<float, GRU>, backward<float, LSTM>},

@@ -50,8 +50,7 @@ struct Pass {
 };
 
 struct ScanKernels {
-  int lanes[2];   // numbers in a vector: of float, of double
-  int registers;  // vectors of a tile
+  int lanes[2];  // numbers in a vector: of float, of double
   void (*forward32[CELLS])(const Part&, const Pass<float>&);
   void (*forward64[CELLS])(const Part&, const Pass<double>&);
   void (*backward32[CELLS])(const Part&, const Pass<float>&);

@@ -1,5 +1,5 @@
 // Vectors of the width that this file is compiled for, by the compiler's own vector types, and what they are needed for.
-// It is included by one source that is compiled once per instruction set: nothing here may be shared between those.
+// Who includes it is compiled once per instruction set: nothing here may be shared between those.
 #pragma once
 #include <cstdint>
 #include <cstring>

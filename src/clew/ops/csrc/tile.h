@@ -44,7 +44,7 @@ INLINE void multiply(const S* const (&a)[R], const W* w, int64_t K, Vec<S> (&til
   }
 }
 
-// Calls `tile<R>` over `count` rows in pieces as even as can be, of at most MOST rows.
+// Calls tile(first, rows) over `count` rows in pieces as even as can be, of at most MOST rows.
 template <int MOST, class Tile>
 INLINE void in_tiles(int64_t count, Tile&& tile) {
   const int64_t pieces = (count + MOST - 1) / MOST;
@@ -55,6 +55,7 @@ INLINE void in_tiles(int64_t count, Tile&& tile) {
   }
 }
 
+// CALL with the number of rows in a piece as the constant ROWS.
 #define CLEW_ROWS(MOST, R, CALL)                                      \
   switch (R) {                                                        \
     case 1: { constexpr int ROWS = 1; CALL; break; }                  \
