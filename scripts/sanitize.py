@@ -22,8 +22,8 @@ def main() -> int:
 
     compiler = os.environ.get("CXX", "g++")
     runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    build = ROOT / "build" / "sanitize"  # stays: compiling takes minutes
     with tempfile.TemporaryDirectory() as folder:
-        build = Path(folder, "build")
         configure = ["cmake", "-S", str(ROOT), "-B", str(build), f"-DPython_EXECUTABLE={sys.executable}"]
         configure += [f"-Dnanobind_DIR={nanobind.cmake_dir()}", f"-DCMAKE_CXX_FLAGS={FLAGS}"]
         configure += [
@@ -51,7 +51,7 @@ def main() -> int:
         }
         tests = [str(ROOT / test) for test in TESTS]
         deselected = ["--deselect", f"{TESTS[0]}::test_inside_a_compiled_model"]
-        command = [sys.executable, "-c", start, *tests, *deselected, f"--rootdir={ROOT}", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-c", start, *tests, *deselected, f"--rootdir={ROOT}", "-p", "no:cacheprovider", "-s"]
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import clew
 from clew.config import build, load_recipe
+from clew.ops import native
 
 QUICK = ("--set", "steps=20", "--set", "validate_every=10", "--set", "width=6")
 
@@ -143,6 +144,15 @@ def test_cells_and_doctor(run_clew) -> None:
     assert "lstm" in run_clew("cells").out
     assert json.loads(run_clew("doctor", "--json").out)["holds"]
     assert "all 7 laws hold" in run_clew("doctor").out
+
+
+def test_doctor_says_what_a_missing_compiled_part_costs(run_clew, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_native", None)
+    said = run_clew("doctor")
+    assert said.code == 0
+    assert "compiled part: not built" in said.out
+    assert "install a C++ compiler" in said.out
+    assert json.loads(run_clew("doctor", "--json").out)["compiled"] is None
 
 
 def test_help_and_version(run_clew) -> None:
