@@ -1,10 +1,9 @@
 """The compiled kernels of the classical recurrences: a whole sequence in one call, forward and backward.
 
-    B batch, T time, I input, H hidden, G gates, V numbers in a vector, N real steps of all rows
+    B batch, T time, I input, H hidden, G gates, V numbers in a vector
 
-What the kernels do is in csrc/scan.cpp. Around them, over all steps at once and by torch's own matrix product: what the
-input gives the gates, and the gradients of the input and of the weights. Weights are packed anew at every call, so no
-pack can be stale. The compiled part may be absent: without it everything works, only slower.
+What the kernels do is in csrc/scan.cpp. Weights are packed anew at every call, so no pack can be stale. The compiled
+part may be absent: without it everything works, only slower.
 
 Second derivatives are those of the definition, which is then run again.
 """
@@ -28,9 +27,6 @@ except ImportError:
     _native = None
 
 CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
-
-FUSED = 3 << 18  # bytes of weights that a core's own cache holds beside the rest
-ROWS = 4  # for a thread: with fewer, one product over all steps reads the weights less often
 
 
 def native_info() -> dict[str, Any] | None:
@@ -107,110 +103,61 @@ class _Call:
         cell, self.backwards, lengths, reset, _ = options
         self.number, self.gates = CELLS[cell]
         self.keeps = cell in ("gru", "lstm")
-        self.gru = cell == "gru"
-        self.B, self.T, self.I = x_BTI.shape
-        self.H, self.wide = hh.shape[1], x_BTI.dtype == torch.float64
-        self.V = _native.lanes(self.wide)
-        self.HP = padded(self.H, self.V)
+        self.shape, self.wide = (*x_BTI.shape, hh.shape[1]), x_BTI.dtype == torch.float64
+        self.HP = padded(hh.shape[1], _native.lanes(self.wide))
         self.lengths = None if lengths is None else lengths.to("cpu", torch.int64).contiguous()
-        self.real_BT = ref.valid_steps(x_BTI, self.lengths)
         if reset is not None and self.backwards:
             reset = ref.piece_ends(reset, self.lengths)
         self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
-        self.empty = x_BTI.new_empty
-        self.seen = padded(self.H + self.I + 1, self.V)
-        size = self.gates * self.HP * (self.I + self.H) * x_BTI.element_size()
-        # The input's part within the kernel, where all weights stay in a core's cache and rows share them.
-        self.fused = size <= FUSED and ROWS * torch.get_num_threads() <= self.B
+        B, T = x_BTI.shape[:2]
+        self.steps = B * T if self.lengths is None else int(self.lengths.sum())
 
     def forward(self, x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh, training):
-        x_NI, bias, bias_n = self.pack(x_BTI), None, None
-        if b_ih is not None:
-            bias = b_ih + b_hh
-            if self.gru:
-                bias[2 * self.H :] = b_ih[2 * self.H :]
-                bias_n = spread(b_hh[2 * self.H :], 1, self.V)
-        elif self.gru:
-            bias_n = ih.new_zeros(self.HP)
-        kept = scratch.take(ih, len(x_NI), self.HP) if self.keeps and training else None
-        shape = (self.B, self.T, self.H)
-        y = self.empty(shape) if self.lengths is None else x_BTI.new_zeros(shape)
-        h, c = self.empty(h0.shape), None if c0 is None else self.empty(c0.shape)
-        wide = self.gates * self.HP
-        gates = scratch.take(ih, len(x_NI), wide) if kept is not None or not self.fused else None
-        reads = {"gates": gates}
-        if self.fused:
-            reads |= {"x": x_NI, "ih": ih, "x_bias": ih.new_zeros(wide) if bias is None else self.spread(bias)}
-        elif bias is None:
-            torch.mm(x_NI, self.spread(ih).t(), out=gates)
-        else:
-            torch.addmm(self.spread(bias), x_NI, self.spread(ih).t(), out=gates)
-        self.run(False, hh=hh, bias=bias_n, kept=kept, h0=h0, c0=c0, hr=hr, cr=cr, y=y, h=h, c=c, **reads)
-        if kept is None:
-            scratch.give(gates)
-            gates = None
+        B, T, _, H = self.shape
+        keeps = training and self.keeps
+        gates = scratch.take(ih, self.steps, self.gates * self.HP) if keeps else None
+        kept = scratch.take(ih, self.steps, self.HP) if keeps else None
+        y, h, c = x_BTI.new_empty(B, T, H), _empty(h0), None if c0 is None else _empty(c0)
+        reads = {"x": x_BTI, "ih": ih, "hh": hh, "b_ih": b_ih, "b_hh": b_hh, "h0": h0, "c0": c0, "hr": hr, "cr": cr}
+        self.run(False, reads, {"gates": gates, "kept": kept, "y": y, "h": h, "c": c})
         return gates, y, kept, h, *(() if c is None else (c,))
 
     def backward(self, inputs, y, gates, kept, gradients, needed):
-        x_BTI, h0, c0, hr, cr, ih, hh, b_ih, _ = inputs
+        x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh = inputs
         dy, dh, dc = (*gradients, None)[:3]
-        x_NI, H, I = self.pack(x_BTI), self.H, self.I
-        gates = scratch.take(ih, len(x_NI), self.gates * self.HP) if gates is None else gates
-        # What the gates were computed from, side by side: one product gives the gradients of both weights and the bias.
-        seen = scratch.take(ih, len(x_NI), self.seen)
-        seen[:, H : H + I], seen[:, H + I :], seen[:, H + I] = x_NI, 0.0, 1.0
-        state = {"h0": h0, "c0": c0, "hr": hr, "cr": cr, "dh0": self.empty(h0.shape), "before": seen}
-        state["dc0"] = None if c0 is None else self.empty(c0.shape)
-        state["dhr"] = None if self.reset is None else h0.new_zeros(h0.shape)
-        state["dcr"] = None if self.reset is None or c0 is None else c0.new_zeros(c0.shape)
-        self.run(True, hh=hh, gates=gates, kept=kept, y=y, dy=dy, dh=dh, dc=dc, **state)
-        d_hh = d_ih = db_ih = db_hh = dx = None
-        if any(needed[5:]):
-            d = self.gather(gates.t() @ seen)
-            d_hh, d_ih, db_ih = d[:, :H], d[:, H : H + I], d[:, H + I]
-            db_hh = db_ih.clone()  # a tensor of its own: gradients are changed in place
-        if self.gru:  # n's part of the input stands before the reset gate, not behind it
-            blocks = self.HP // self.V
-            gates.view(-1, blocks, 3, self.V)[:, :, 2] = kept.view(-1, blocks, self.V)
-            if d_ih is not None and db_ih is not None:
-                d_n = (kept.t() @ seen[:, H:])[:H]
-                d_ih = torch.cat([d_ih[: 2 * H], d_n[:, :I]])
-                db_ih = torch.cat([db_ih[: 2 * H], d_n[:, I]])
-        if needed[0]:
-            dx = self.unpack(gates @ self.spread(ih))
-        if b_ih is None:
-            db_ih = db_hh = None
-        scratch.give(gates, kept, seen)
-        return dx, state["dh0"], state["dc0"], state["dhr"], state["dcr"], d_ih, d_hh, db_ih, db_hh
+        reads = {"x": x_BTI, "ih": ih, "hh": hh, "gates": gates, "kept": kept, "h0": h0, "c0": c0, "hr": hr, "cr": cr}
+        resets = self.reset is not None
+        writes = {
+            "dx": _empty(x_BTI) if needed[0] else None,
+            "dh0": _empty(h0),
+            "dc0": None if c0 is None else _empty(c0),
+            "dhr": _zeros(h0) if resets else None,
+            "dcr": _zeros(h0) if resets and c0 is not None else None,
+            "d_ih": _zeros(ih) if needed[5] else None,
+            "d_hh": _zeros(hh) if needed[6] else None,
+            "db_ih": None if b_ih is None else _zeros(b_ih),
+            "db_hh": None if b_hh is None else _zeros(b_hh),
+        }
+        self.run(True, {**reads, "y": y, "dy": dy, "dh": dh, "dc": dc}, writes)
+        scratch.give(gates, kept)
+        return tuple(writes.values())
 
-    def run(self, gradient: bool, **tensors: Tensor | None) -> None:
-        """The kernels' pass over the tensors, named as in csrc/scan.h."""
-        tensors |= {"lengths": self.lengths, "reset": self.reset}
-        held = {name: t.contiguous() for name, t in tensors.items() if t is not None}
+    def run(self, gradient: bool, reads: dict[str, Tensor | None], writes: dict[str, Tensor | None]) -> None:
+        """The kernels' pass over the tensors, named as in csrc/scan.h and batch.h; those it writes are contiguous."""
+        reads |= {"lengths": self.lengths, "reset": self.reset}
+        held = {name: t.contiguous() for name, t in reads.items() if t is not None}
+        held |= {name: t for name, t in writes.items() if t is not None}
         addresses = {name: t.data_ptr() for name, t in held.items()}
-        sizes = [self.B, self.T, self.I, self.H, self.HP, self.seen]
         how = self.backwards, self.options[0] == "relu"
-        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), sizes, *how, addresses)
+        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), (*self.shape, self.HP), *how, addresses)
 
-    def pack(self, x_BTI: Tensor) -> Tensor:
-        """The real steps of all rows, (N, I)."""
-        return x_BTI.flatten(0, 1) if self.real_BT is None else x_BTI[self.real_BT]
 
-    def unpack(self, x_NI: Tensor) -> Tensor:
-        """The inverse of `pack`; 0 on padding."""
-        if self.real_BT is None:
-            return x_NI.unflatten(0, (self.B, self.T))
-        x_BTI = x_NI.new_zeros(self.B, self.T, x_NI.shape[1])
-        x_BTI[self.real_BT] = x_NI
-        return x_BTI
+def _empty(like: Tensor) -> Tensor:
+    return like.new_empty(like.shape)  # contiguous, whatever `like` is
 
-    def spread(self, w: Tensor) -> Tensor:
-        return spread(w, self.gates, self.V)
 
-    def gather(self, w: Tensor) -> Tensor:
-        """The inverse of `spread`."""
-        G, H, HP, V = self.gates, self.H, self.HP, self.V
-        return w.unflatten(0, (HP // V, G, V)).transpose(0, 1).flatten(1, 2)[:, :H].flatten(0, 1)
+def _zeros(like: Tensor) -> Tensor:
+    return like.new_zeros(like.shape)
 
 
 def padded(H: int, V: int) -> int:

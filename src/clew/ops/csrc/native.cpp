@@ -1,35 +1,29 @@
-// The compiled part of clew.ops, seen from Python: which kernels there are, and a pass over a batch, shared out over
-// threads. Plain addresses and no torch headers, so that one build serves every torch; ops/native.py knows what they
+// The compiled part of clew.ops, seen from Python: which kernels there are, and what they are called with. Plain addresses and no torch headers, so that one build serves every torch; ops/native.py knows what they
 // must point at.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-#include <memory>
-#include <new>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "scan.h"
+#include "batch.h"
 #include "step.h"
-#include "threads.h"
 
 namespace nb = nanobind;
 using namespace clew;
 
 namespace {
 
-struct Kernels {
+struct InstructionSet {
   const char* name;
   const ScanKernels* scans;
   const StepKernels* steps;
 };
 
-std::vector<Kernels> available() {  // the best first
-  std::vector<Kernels> found;
+std::vector<InstructionSet> available() {  // the best first
+  std::vector<InstructionSet> found;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -42,113 +36,7 @@ std::vector<Kernels> available() {  // the best first
   return found;
 }
 
-Kernels chosen = available().front();
-
-template <class S>
-class Buffer {  // on a cache line's boundary, which is also a vector's
- public:
-  explicit Buffer(int64_t n) : data_(static_cast<S*>(::operator new(n * sizeof(S), std::align_val_t(64)))) {}
-  S* get() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(S* data) const { ::operator delete(data, std::align_val_t(64)); }
-  };
-  std::unique_ptr<S, Free> data_;
-};
-
-struct Share {  // of one team
-  std::vector<int64_t> row, length, start;
-};
-
-// Deals the rows out, the longest first, so that every team has as many long ones as the others.
-std::vector<Share> share_out(int64_t B, int64_t T, const int64_t* lengths, int teams) {
-  std::vector<int64_t> start(B), order(B);
-  for (int64_t b = 0, n = 0; b < B; ++b) {
-    start[b] = n;
-    n += lengths ? lengths[b] : T;
-  }
-  std::iota(order.begin(), order.end(), 0);
-  if (lengths)
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return lengths[a] > lengths[b]; });
-  std::vector<Share> shares(teams);
-  for (int64_t i = 0; i < B; ++i) {
-    Share& share = shares[i % teams];
-    share.row.push_back(order[i]);
-    share.length.push_back(lengths ? lengths[order[i]] : T);
-    share.start.push_back(start[order[i]]);
-  }
-  return shares;
-}
-
-constexpr double WORTH_A_THREAD = 2e6;     // multiplications: below, starting a thread costs more than it saves
-constexpr int64_t CACHE = 3 << 18;         // bytes of weights that a core's own cache holds beside the rest
-constexpr int64_t WORTH_A_WAIT = 1 << 18;  // bytes of weights a step: below, waiting for one another costs more
-constexpr int64_t FEW_ROWS = 4;            // for a thread: a tile of fewer leaves the arithmetic idle
-
-// How many threads work on the same rows, each on some of their units: where weights do not fit into one core's cache,
-// or there are too few rows to deal out.
-int members_of(int threads, int64_t B, int64_t panels, int64_t bytes) {
-  const bool few = B < FEW_ROWS * threads && bytes > WORTH_A_WAIT, large = bytes > CACHE;
-  return few || large ? int(std::min<int64_t>(threads, panels)) : 1;
-}
-
-int blocks_of(int gates, int64_t blocks, int members) {
-  if (gates > 1) return 1;
-  for (int n : {4, 2})
-    if (blocks % n == 0 && blocks / n >= members) return n;
-  return 1;
-}
-
-template <class S>
-void run(int cell, bool gradient, int threads, int64_t B, const int64_t* lengths, const S* hh, Pass<S> pass) {
-  const int G = GATES[cell];
-  const int64_t H = pass.H, HP = pass.HP;
-  const ScanKernels& k = *chosen.scans;
-  const int64_t V = k.lanes[sizeof(S) == 8], blocks = HP / V;
-  const int64_t steps = lengths ? std::accumulate(lengths, lengths + B, int64_t(0)) : B * pass.T;
-  const double work = double(steps) * G * H * HP;
-  threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, int64_t(work / WORTH_A_THREAD))));
-  const int members = members_of(threads, B, blocks, G * HP * HP * int64_t(sizeof(S)));
-  const int teams = int(std::max<int64_t>(1, std::min<int64_t>(threads / members, B)));
-  pass.blocks = blocks_of(gradient ? 1 : G, blocks, members);
-  Buffer<S> packed(int64_t(G) * HP * HP), x_packed(pass.x ? G * HP * pass.I : 1);
-  void (*pass_of)(const Part&, const Pass<S>&);
-  const auto pack = [&](auto product, auto transposed) {
-    if (gradient) return transposed(G, pass.blocks, H, HP, hh, packed.get());
-    product(G, pass.blocks, H, HP, H, hh, packed.get());
-    if (pass.x) product(G, pass.blocks, H, HP, pass.I, pass.x_weight, x_packed.get());
-  };
-  if constexpr (sizeof(S) == 4) {
-    pack(k.pack32, k.pack_gradient32);
-    pass_of = (gradient ? k.backward32 : k.forward32)[cell];
-  } else {
-    pack(k.pack64, k.pack_gradient64);
-    pass_of = (gradient ? k.backward64 : k.forward64)[cell];
-  }
-  const S* x_weight = pass.x_weight;
-  pass.weight = packed.get(), pass.x_weight = x_packed.get();
-  const std::vector<Share> shares = share_out(B, pass.T, lengths, teams);
-  std::vector<std::unique_ptr<Team>> barriers;
-  std::vector<Buffer<S>> rooms;
-  for (const Share& share : shares) {
-    barriers.push_back(std::make_unique<Team>(members));
-    rooms.emplace_back(work_size(int64_t(share.row.size()), HP));
-  }
-  const int64_t panels = blocks / pass.blocks;
-  const bool done = at_once(teams * members, [&](int i) {
-    const int team = i / members, member = i % members;
-    const Share& share = shares[team];
-    const int64_t wide = pass.blocks * V;
-    Pass<S> mine = pass;
-    mine.work = rooms[team].get();
-    pass_of({int64_t(share.row.size()), share.row.data(), share.length.data(), share.start.data(),
-             panels * member / members * wide, panels * (member + 1) / members * wide, barriers[team].get()},
-            mine);
-  });
-  pass.x_weight = x_weight;
-  if (!done) run<S>(cell, gradient, 1, B, lengths, hh, pass);
-}
+InstructionSet chosen = available().front();
 
 // Tensors by the names that scan.h has for them; one that is not named is not there.
 class Addresses {
@@ -169,23 +57,23 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
              const Addresses& a) {
   Pass<S> p = {};
   const int64_t B = sizes[0];
-  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4], p.before_stride = sizes[5];
+  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4];
   p.backwards = backwards, p.relu = relu;
-  p.x = a.at<S>("x"), p.x_weight = a.at<S>("ih"), p.x_bias = a.at<S>("x_bias");
-  p.bias = a.at<S>("bias"), p.gates = a.at<S>("gates"), p.kept = a.at<S>("kept"), p.reset = a.at<uint8_t>("reset");
+  p.x = a.at<S>("x"), p.gates = a.at<S>("gates"), p.kept = a.at<S>("kept"), p.reset = a.at<uint8_t>("reset");
   p.h0 = a.at<S>("h0"), p.c0 = a.at<S>("c0"), p.hr = a.at<S>("hr"), p.cr = a.at<S>("cr");
   p.y = a.at<S>("y"), p.h = a.at<S>("h"), p.c = a.at<S>("c");
-  p.dy = a.at<S>("dy"), p.dh = a.at<S>("dh"), p.dc = a.at<S>("dc"), p.before = a.at<S>("before");
+  p.dy = a.at<S>("dy"), p.dh = a.at<S>("dh"), p.dc = a.at<S>("dc"), p.dx = a.at<S>("dx");
   p.dh0 = a.at<S>("dh0"), p.dc0 = a.at<S>("dc0"), p.dhr = a.at<S>("dhr"), p.dcr = a.at<S>("dcr");
+  const Weights<const S> w = {a.at<S>("ih"), a.at<S>("hh"), a.at<S>("b_ih"), a.at<S>("b_hh")};
+  const Weights<S> dw = {a.at<S>("d_ih"), a.at<S>("d_hh"), a.at<S>("db_ih"), a.at<S>("db_hh")};
   const int64_t* lengths = a.at<int64_t>("lengths");
-  const S* hh = a.at<S>("hh");
   nb::gil_scoped_release release;
-  run<S>(cell, gradient, threads, B, lengths, hh, p);
+  run<S>(*chosen.scans, cell, gradient, threads, B, lengths, w, dw, p);
 }
 
 void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards,
           bool relu, const nb::dict& addresses) {
-  if (cell < 0 || cell >= CELLS || sizes.size() != 6) throw std::invalid_argument("no such pass");
+  if (cell < 0 || cell >= CELLS || sizes.size() != 5) throw std::invalid_argument("no such pass");
   (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
 }
 
@@ -233,14 +121,14 @@ nb::dict build_info() {
   info["compiler"] = "unknown";
 #endif
   nb::list sets;
-  for (const Kernels& k : available()) sets.append(k.name);
+  for (const InstructionSet& k : available()) sets.append(k.name);
   info["instruction_set"] = chosen.name;
   info["instruction_sets"] = sets;
   return info;
 }
 
 void use(const std::string& name) {
-  for (const Kernels& k : available())
+  for (const InstructionSet& k : available())
     if (name == k.name) {
       chosen = k;
       return;
@@ -253,7 +141,7 @@ void use(const std::string& name) {
 NB_MODULE(_native, m) {
   m.def("build_info", &build_info, "How this module was built, and the instruction sets that this machine has.");
   m.def("use", &use, "Run the kernels of another instruction set.");
-  m.def("lanes", [](bool wide) { return chosen.scans->lanes[wide]; }, "Numbers in a vector.");
+  m.def("lanes", [](bool wide) { return wide ? chosen.scans->f64.lanes : chosen.scans->f32.lanes; }, "Numbers in a vector.");
   m.def("pack_step", &pack_step, "Weights (gates H, K) as the operations read them.");
   nb::class_<Stepper>(m, "Stepper", "See stream/stepper.py.")
       .def(nb::init<>())

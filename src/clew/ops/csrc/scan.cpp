@@ -6,7 +6,7 @@
 // Nothing from the standard library but types: what is compiled here must not be shared with other instruction sets.
 #include "scan.h"
 
-#include "tile.h"
+#include "products.h"
 
 namespace clew::CLEW_ISA {
 namespace {
@@ -22,9 +22,11 @@ struct Place {
       : part(part), pass(pass), h(pass.work), next(h + part.count * pass.HP), c(next + part.count * pass.HP) {}
 
   int64_t time(int64_t i, int64_t s) const { return pass.backwards ? part.length[i] - 1 - s : s; }
-  int64_t step(int64_t i, int64_t s) const { return part.start[i] + time(i, s); }  // among all real ones
-  int64_t output(int64_t i, int64_t s) const { return (part.row[i] * pass.T + time(i, s)) * pass.H; }
-  bool anew(int64_t i, int64_t s) const { return pass.reset && pass.reset[part.row[i] * pass.T + time(i, s)]; }
+  int64_t step(int64_t i, int64_t s) const { return part.start[i] + time(i, s); }           // among all real ones
+  int64_t cell(int64_t i, int64_t s) const { return part.row[i] * pass.T + time(i, s); }    // of (B, T)
+  bool anew(int64_t i, int64_t s) const { return pass.reset && pass.reset[cell(i, s)]; }
+  S* rest() const { return c + part.count * pass.HP; }
+  int64_t gates_apart(int64_t gates) const { return apart(gates * pass.HP, Simd<S>::V); }
 
   // This thread's units of a row, between a padded buffer and a tensor that is not.
   void read(S* buffer, const S* tensor, int64_t i) const {
@@ -35,20 +37,20 @@ struct Place {
     for (int64_t j = part.from; j < part.to && j < pass.H; ++j)
       tensor[part.row[i] * pass.H + j] = buffer[i * pass.HP + j];
   }
-};
-
-// CALL with the number of blocks in a panel as the constant BLOCKS.
-#define CLEW_BLOCKS(UB, CALL)                         \
-  switch (UB) {                                       \
-    case 4: { constexpr int BLOCKS = 4; CALL; break; } \
-    case 2: { constexpr int BLOCKS = 2; CALL; break; } \
-    default: { constexpr int BLOCKS = 1; CALL; }       \
+  // 0 in the place of steps that there are not, of a tensor (B, T, width).
+  void clear_padding(S* tensor, int64_t width) const {
+    for (int64_t i = part.member; i < part.count; i += part.members) {
+      S* row = tensor + part.row[i] * pass.T * width;
+      for (int64_t j = part.length[i] * width; j < pass.T * width; ++j) row[j] = 0;
+    }
   }
+};
 
 // --------------------------------------------------------------------------------------------------------- forward
 
+// given: what the input gives the gates of the step's rows.
 template <class S, int KIND, int UB, int R>
-INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t panel, const S* w) {
+INLINE void forward_tile(const Place<S>& at, const S* given, int64_t first, int64_t s, int64_t panel, const S* w) {
   constexpr int V = Simd<S>::V, G = GATES[KIND], N = UB * G;
   const Pass<S>& p = at.pass;
   Vec<S> tile[R][N], n_x[R];
@@ -57,28 +59,20 @@ INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t p
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
     h[r] = at.h + (first + r) * p.HP;
-    gates[r] = p.gates + (at.step(first + r, s) * p.HP + panel) * G;
-  }
-  if (p.x) {
-    const S* x[R];
+    gates[r] = p.gates + at.step(first + r, s) * G * p.HP + panel * G;
 #pragma GCC unroll 32
-    for (int r = 0; r < R; ++r) {
-      x[r] = p.x + at.step(first + r, s) * p.I;
-#pragma GCC unroll 32
-      for (int n = 0; n < N; ++n) tile[r][n] = load<S>(p.x_bias + panel * G + n * V);
+    for (int n = 0; n < N; ++n) {
+      tile[r][n] = load<S>(given + (first + r) * at.gates_apart(G) + panel * G + n * V);
+      if (p.kept) ahead(gates[r] + n * V);
     }
-    multiply<S, R, N>(x, p.x_weight + panel * G * p.I, p.I, tile);
-  } else {
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 32
-      for (int n = 0; n < N; ++n) tile[r][n] = load<S>(gates[r] + n * V);
+    ahead(p.y + at.cell(first + r, s) * p.H + panel);
+    if (p.kept) ahead(p.kept + at.step(first + r, s) * p.HP + panel);
   }
   if constexpr (KIND == GRU) {  // the reset gate stands between n's two parts
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
       n_x[r] = tile[r][2];
-      tile[r][2] = load<S>(p.bias + panel);
+      tile[r][2] = load<S>(p.bias_n + panel);
     }
   }
   multiply<S, R, N>(h, w, p.H, tile);
@@ -111,19 +105,45 @@ INLINE void forward_tile(const Place<S>& at, int64_t first, int64_t s, int64_t p
         out = p.relu ? relu<S>(z[0]) : tanh<S>(z[0]);
       }
       store<S>(at.next + (first + r) * p.HP + unit, out);
-      store_some<S>(p.y + at.output(first + r, s) + unit, out, p.H - unit);
+      store_some<S>(p.y + at.cell(first + r, s) * p.H + unit, out, p.H - unit);
     }
   }
 }
 
 template <class S, int KIND, int UB>
-INLINE void forward_step(const Place<S>& at, int64_t active, int64_t s) {
-  constexpr int V = Simd<S>::V, N = UB * GATES[KIND], MOST = most_rows(N);
-  const S* w = at.pass.weight + at.part.from * GATES[KIND] * at.pass.H;
-  for (int64_t panel = at.part.from; panel < at.part.to; panel += UB * V, w += at.pass.H * N * V)
-    in_tiles<MOST>(active, [&](int64_t first, int R) {
-      CLEW_ROWS(MOST, R, (forward_tile<S, KIND, UB, ROWS>(at, first, s, panel, w)))
-    });
+INLINE void forward_panel(const Place<S>& at, const S* given, int64_t active, int64_t s, int64_t panel, const S* w) {
+  constexpr int MOST = most_rows(UB * GATES[KIND]);
+  in_tiles<MOST>(active, [&](int64_t first, int R) {
+    CLEW_ROWS(MOST, R, (forward_tile<S, KIND, UB, ROWS>(at, given, first, s, panel, w)))
+  });
+}
+
+template <class S, int KIND>
+void forward_step(const Place<S>& at, const S* given, int64_t active, int64_t s) {
+  constexpr int V = Simd<S>::V, G = GATES[KIND];
+  const Pass<S>& p = at.pass;
+  const S* w = p.hh + at.part.from * G * p.H;
+  for (int64_t panel = at.part.from; panel < at.part.to; panel += p.blocks * V) {
+    const int64_t wide = least(p.blocks, (at.part.to - panel) / V);
+    CLEW_WIDE(wide, (forward_panel<S, KIND, (G > 1 ? 1 : WIDE)>(at, given, active, s, panel, w)))
+    w += p.H * wide * G * V;
+  }
+}
+
+// What the input gives the gates of a chunk's steps, from s on: for each step its active rows in turn. Returns how many.
+template <class S, int KIND>
+int64_t input_part(const Place<S>& at, int64_t active, int64_t s) {
+  constexpr int G = GATES[KIND];
+  const Pass<S>& p = at.pass;
+  int64_t M = 0;
+  for (const int64_t end = s + p.chunk / active; s < end && s < at.part.length[0]; ++s)
+    for (int64_t i = 0; i < active && s < at.part.length[i]; ++i, ++M) {
+      p.from[M] = p.x + at.cell(i, s) * p.I;
+      p.to[M] = at.rest() + M * at.gates_apart(G);
+    }
+  rows_product<S>(M, p.from, p.to, at.part.from * G, at.part.to * G, p.HP * G, p.blocks * G, p.x_bias, p.I,
+                  p.ih + at.part.from * G * p.I);
+  return M;
 }
 
 template <class S, int KIND>
@@ -134,105 +154,186 @@ void forward(const Part& part, const Pass<S>& p) {
     at.read(h, h_from, i);
     if (KIND == LSTM) at.read(at.c, c_from, i);
   };
+  at.clear_padding(p.y, p.H);
   for (int64_t i = 0; i < part.count; ++i) {
     const bool anew = part.length[i] && at.anew(i, 0);
     begin(i, at.h, anew ? p.hr : p.h0, anew ? p.cr : p.c0);
   }
-  int64_t active = part.count;
+  int64_t active = part.count, known = 0, done = 0;  // of the chunk's steps
   for (int64_t s = 0;; ++s) {
     for (; active && part.length[active - 1] <= s; --active) {  // this row has ended
       at.write(p.h, at.h, active - 1);
       if (KIND == LSTM) at.write(p.c, at.c, active - 1);
     }
     if (!active) break;
+    if (done == known) known = input_part<S, KIND>(at, active, s), done = 0;
     part.team->wait();  // all of h is there
-    if constexpr (GATES[KIND] > 1) {
-      forward_step<S, KIND, 1>(at, active, s);
-    } else {
-      CLEW_BLOCKS(p.blocks, (forward_step<S, KIND, BLOCKS>(at, active, s)))
-    }
+    forward_step<S, KIND>(at, at.rest() + done * at.gates_apart(GATES[KIND]), active, s);
+    done += active;
     if (p.reset)
       for (int64_t i = 0; i < active && part.length[i] > s + 1; ++i)
         if (at.anew(i, s + 1)) begin(i, at.next, p.hr, p.cr);
-    S* done = at.h;
+    S* now = at.h;
     at.h = at.next;
-    at.next = done;
+    at.next = now;
   }
 }
 
 // -------------------------------------------------------------------------------------------------------- backward
 
-// dh[i] += gates[i] W_hh, for a panel of UB blocks of h.
-template <class S, int UB, int R>
-INLINE void gradient_tile(const Place<S>& at, S* dh, int64_t first, int64_t s, int64_t panel, int64_t K, const S* w) {
-  constexpr int V = Simd<S>::V;
-  Vec<S> tile[R][UB];
-  const S* a[R];
-  S* to[R];
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r) {
-    a[r] = at.pass.gates + at.step(first + r, s) * K;
-    to[r] = dh + (first + r) * at.pass.HP + panel;
-#pragma GCC unroll 32
-    for (int n = 0; n < UB; ++n) tile[r][n] = load<S>(to[r] + n * V);
-  }
-  multiply<S, R, UB>(a, w, K, tile);
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 32
-    for (int n = 0; n < UB; ++n) store<S>(to[r] + n * V, tile[r][n]);
-}
-
-template <class S, int UB>
-INLINE void gradient_step(const Place<S>& at, S* dh, int64_t active, int64_t s, int64_t K) {
-  constexpr int V = Simd<S>::V, MOST = most_rows(UB);
-  const S* w = at.pass.weight + at.part.from * K;
-  for (int64_t panel = at.part.from; panel < at.part.to; panel += UB * V, w += K * UB * V)
-    in_tiles<MOST>(active, [&](int64_t first, int R) {
-      CLEW_ROWS(MOST, R, (gradient_tile<S, UB, ROWS>(at, dh, first, s, panel, K, w)))
-    });
-}
-
-// From the gradient of one row's h (and c) to that of its gates, in place; what remains of dh goes straight to h before.
+// A chunk of the gradient's pass: for each of its real steps the gates' gradients, (D, HP), and what the gates were
+// computed from, h before the step and x.
 template <class S, int KIND>
-INLINE void gradient_of_gates(const Place<S>& at, int64_t i, int64_t s, S* dh, S* dc) {
+struct Chunk {
+  static constexpr int64_t V = Simd<S>::V, GROUP = AT_ONCE;
+  const Place<S>& at;
+  const int64_t gates_apart, seen_apart;
+  S *const gates, *const seen;
+  int64_t M = 0;
+
+  explicit Chunk(const Place<S>& at)
+      : at(at), gates_apart(at.gates_apart(GRADIENTS[KIND])), seen_apart(apart(at.pass.chunk * V, V) / V * GROUP),
+        gates(at.rest()), seen(gates + at.pass.chunk * gates_apart) {}
+
+  // One row's columns from `column` on, in the order in which outer_product reads them.
+  void see(int64_t m, int64_t column, Vec<S> v) const {
+    S numbers[V];
+    store<S>(numbers, v);
+    for (int64_t j = 0; j < V; j += GROUP)
+      std::memcpy(seen + (column + j) / GROUP * seen_apart + m * GROUP, numbers + j, GROUP * sizeof(S));
+  }
+
+  // The gradients that do not wait for the step before: those of the input and of the weights, of the whole chunk.
+  void finish() {
+    constexpr int64_t G = GATES[KIND], D = GRADIENTS[KIND];
+    const Pass<S>& p = at.pass;
+    const Part& part = at.part;
+    if (p.dx) {  // each member of the team has some of the columns, or of the steps where there are few columns
+      for (int64_t m = 0; m < M; ++m) p.from[m] = gates + m * gates_apart + (D - G) * p.HP;
+      const int64_t panels = p.IP / V / WIDEST, wide = WIDEST * V;
+      const bool few = panels < part.members;
+      const auto share = [&](int64_t of, int member) { return of * member / part.members; };
+      const int64_t m = few ? share(M, part.member) : 0, end = few ? share(M, part.member + 1) : M;
+      const int64_t first = few ? 0 : share(panels, part.member) * wide;
+      const int64_t last = few || part.member + 1 == part.members ? p.IP : share(panels, part.member + 1) * wide;
+      rows_product<S>(end - m, p.from + m, p.to + m, first, last, p.I, WIDEST, nullptr, G * p.HP,
+                      p.ih + first * G * p.HP);
+    }
+    const int64_t from = part.from, units = part.to - from;
+    for (int64_t g = 0; g < D; ++g) {
+      const S *of_gate = gates + g * p.HP + from, *x = seen + p.HP / GROUP * seen_apart;
+      const int64_t with_x = g - (D - G);
+      if (p.dhh && g < G)
+        outer_product<S>(seen, seen_apart, p.HP, of_gate, gates_apart, units, p.blocks, M,
+                         p.dhh + (g * p.HP + from) * p.HP);
+      if (p.dih && with_x >= 0)
+        outer_product<S>(x, seen_apart, p.IP, of_gate, gates_apart, units, p.blocks, M,
+                         p.dih + (with_x * p.HP + from) * p.IP);
+      if (p.dbias)
+        for (int64_t j = 0; j < units; j += V) {
+          Vec<S> sum = load<S>(p.dbias + g * p.HP + from + j);
+          for (int64_t m = 0; m < M; ++m) sum += load<S>(of_gate + m * gates_apart + j);
+          store<S>(p.dbias + g * p.HP + from + j, sum);
+        }
+    }
+    M = 0;
+  }
+};
+
+// From the gradient of one row's h (and c) to that of its gates; what remains of dh goes straight to h before.
+template <class S, int KIND>
+INLINE void gradient_of_gates(const Chunk<S, KIND>& chunk, int64_t i, int64_t s, S* dh, S* dc) {
   constexpr int V = Simd<S>::V, G = GATES[KIND];
+  const Place<S>& at = chunk.at;
   const Pass<S>& p = at.pass;
-  const int64_t row = at.part.row[i], t = at.time(i, s), step = at.part.start[i] + t, earlier = p.backwards ? 1 : -1;
+  const int64_t row = at.part.row[i], cell = at.cell(i, s), step = at.step(i, s), earlier = p.backwards ? 1 : -1;
   const bool anew = at.anew(i, s), first = anew || s == 0;
-  const S* h_before = anew ? p.hr + row * p.H : s ? p.y + (row * p.T + t + earlier) * p.H : p.h0 + row * p.H;
+  const S* h_before = anew ? p.hr + row * p.H : s ? p.y + (cell + earlier) * p.H : p.h0 + row * p.H;
   const S* c_before = KIND != LSTM ? nullptr
                       : first      ? (anew ? p.cr : p.c0) + row * p.H
                                    : p.kept + (step + earlier) * p.HP;
-  const S *y = p.y + (row * p.T + t) * p.H, *dy = p.dy + (row * p.T + t) * p.H;
+  const S *y = p.y + cell * p.H, *dy = p.dy + cell * p.H;
+  const int64_t m = chunk.M + i, before = s ? earlier : 0;
+  S* to = chunk.gates + m * chunk.gates_apart;
   for (int64_t j = at.part.from; j < at.part.to; j += V) {
     const int64_t real = p.H - j;
-    S *gates = p.gates + (step * p.HP + j) * G, *kept = p.kept + step * p.HP + j;
+    const S *gates = p.gates + (step * p.HP + j) * G, *kept = p.kept + step * p.HP + j;
     const Vec<S> d = load<S>(dh + j) + load_some<S>(dy + j, real), h = load_some<S>(h_before + j, real);
-    store_some<S>(p.before + step * p.before_stride + j, h, real);
+    const auto give = [&](int gate, Vec<S> gradient) { store<S>(to + gate * p.HP + j, gradient); };
+    chunk.see(m, j, h);
+    ahead(dy + before * p.H + j);  // what the step before will read
+    if constexpr (KIND == ELMAN) ahead(y + 2 * before * p.H + j);
+    if constexpr (KIND != ELMAN) {
+      ahead(h_before + before * p.H + j);
+      ahead(kept + (KIND == LSTM ? 2 : 1) * before * p.HP);
+      for (int g = 0; g < G; ++g) ahead(gates + before * p.HP * G + g * V);
+    }
     Vec<S> rest = {};
     if constexpr (KIND == LSTM) {
       const Vec<S> i = load<S>(gates), f = load<S>(gates + V), g = load<S>(gates + 2 * V), o = load<S>(gates + 3 * V);
       const Vec<S> read = tanh<S>(load<S>(kept)), c = first ? load_some<S>(c_before + j, real) : load<S>(c_before + j);
       const Vec<S> e = load<S>(dc + j) + d * o * (1 - read * read);
-      store<S>(gates, e * g * i * (1 - i));
-      store<S>(gates + V, e * c * f * (1 - f));
-      store<S>(gates + 2 * V, e * i * (1 - g * g));
-      store<S>(gates + 3 * V, d * read * o * (1 - o));
+      give(0, e * g * i * (1 - i));
+      give(1, e * c * f * (1 - f));
+      give(2, e * i * (1 - g * g));
+      give(3, d * read * o * (1 - o));
       store<S>(dc + j, e * f);
     } else if constexpr (KIND == GRU) {
       const Vec<S> r = load<S>(gates), u = load<S>(gates + V), n = load<S>(gates + 2 * V);
       const Vec<S> dn = d * (1 - u) * (1 - n * n);
-      store<S>(gates, dn * load<S>(kept) * r * (1 - r));
-      store<S>(gates + V, d * (h - n) * u * (1 - u));
-      store<S>(gates + 2 * V, dn * r);
-      store<S>(kept, dn);
+      give(0, dn * r);
+      give(1, dn * load<S>(kept) * r * (1 - r));
+      give(2, d * (h - n) * u * (1 - u));
+      give(3, dn);
       rest = d * u;
     } else {
       const Vec<S> out = load_some<S>(y + j, real);
-      store<S>(gates, p.relu ? (out > 0 ? d : Vec<S>{}) : d * (1 - out * out));
+      give(0, p.relu ? (out > 0 ? d : Vec<S>{}) : d * (1 - out * out));
     }
     store<S>(dh + j, rest);
+  }
+  if (i % at.part.members != at.part.member) return;
+  const S* x = p.x + cell * p.I;
+  for (int64_t j = 0; j < p.IP; j += V) chunk.see(m, p.HP + j, load_some<S>(x + j, p.I - j));
+}
+
+// dh[i] += gates[i] W_hh, for a panel of h.
+template <class S, int KIND, int N, int R>
+INLINE void gradient_tile(const Chunk<S, KIND>& chunk, S* dh, int64_t first, int64_t panel, const S* w) {
+  constexpr int V = Simd<S>::V;
+  const Pass<S>& p = chunk.at.pass;
+  Vec<S> tile[R][N];
+  const S* a[R];
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) {
+    a[r] = chunk.gates + (chunk.M + first + r) * chunk.gates_apart;
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n) tile[r][n] = load<S>(dh + (first + r) * p.HP + panel + n * V);
+  }
+  multiply<S, R, N>(a, w, GATES[KIND] * p.HP, tile);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n) store<S>(dh + (first + r) * p.HP + panel + n * V, tile[r][n]);
+}
+
+template <class S, int KIND, int N>
+INLINE void gradient_panel(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t panel, const S* w) {
+  in_tiles<most_rows(N)>(active, [&](int64_t first, int R) {
+    CLEW_ROWS(most_rows(N), R, (gradient_tile<S, KIND, N, ROWS>(chunk, dh, first, panel, w)))
+  });
+}
+
+template <class S, int KIND>
+void gradient_step(const Chunk<S, KIND>& chunk, S* dh, int64_t active) {
+  constexpr int V = Simd<S>::V;
+  const Part& part = chunk.at.part;
+  const int64_t K = GATES[KIND] * chunk.at.pass.HP, blocks = chunk.at.pass.blocks;
+  const S* w = chunk.at.pass.hh + part.from * K;
+  for (int64_t panel = part.from; panel < part.to; panel += blocks * V) {
+    const int64_t wide = least(blocks, (part.to - panel) / V);
+    CLEW_WIDE(wide, (gradient_panel<S, KIND, WIDE>(chunk, dh, active, panel, w)))
+    w += K * wide * V;
   }
 }
 
@@ -240,7 +341,9 @@ template <class S, int KIND>
 void backward(const Part& part, const Pass<S>& p) {
   NoDenormals guard;
   Place<S> at(part, p);
+  Chunk<S, KIND> chunk(at);
   S *dh = at.h, *dc = at.next;
+  if (p.dx) at.clear_padding(p.dx, p.I);
   for (int64_t i = 0; i < part.count; ++i) {
     at.read(dh, p.dh, i);
     if (KIND == LSTM) at.read(dc, p.dc, i);
@@ -248,9 +351,17 @@ void backward(const Part& part, const Pass<S>& p) {
   int64_t active = 0;
   for (int64_t s = part.count ? part.length[0] - 1 : -1; s >= 0; --s) {
     while (active < part.count && part.length[active] > s) ++active;
-    for (int64_t i = 0; i < active; ++i) gradient_of_gates<S, KIND>(at, i, s, dh + i * p.HP, dc + i * p.HP);
+    if (chunk.M + active > p.chunk) {
+      chunk.finish();
+      part.team->wait();  // before its room is used again
+    }
+    for (int64_t i = 0; i < active; ++i) {
+      gradient_of_gates<S, KIND>(chunk, i, s, dh + i * p.HP, dc + i * p.HP);
+      if (p.dx) p.to[chunk.M + i] = p.dx + at.cell(i, s) * p.I;
+    }
     part.team->wait();  // all gates' gradients are there
-    CLEW_BLOCKS(p.blocks, (gradient_step<S, BLOCKS>(at, dh, active, s, GATES[KIND] * p.HP)))
+    gradient_step<S, KIND>(chunk, dh, active);
+    chunk.M += active;
     if (p.reset)
       for (int64_t i = 0; i < active; ++i)
         if (at.anew(i, s))  // what stood before has no part in what came after
@@ -262,42 +373,27 @@ void backward(const Part& part, const Pass<S>& p) {
             if (KIND == LSTM) *e = 0;
           }
   }
+  chunk.finish();
   for (int64_t i = 0; i < part.count; ++i) {
     at.write(p.dh0, dh, i);
     if (KIND == LSTM) at.write(p.dc0, dc, i);
   }
 }
 
-// --------------------------------------------------------------------------------------------------------- weights
-
-// W_hh (G H, H) for the gradient's pass: (panel, [block, gate, unit] of the gates, unit of h).
 template <class S>
-void pack_gradient(int G, int UB, int64_t H, int64_t HP, const S* hh, S* to) {
-  constexpr int64_t V = Simd<S>::V;
-  for (int64_t panel = 0; panel < HP; panel += UB * V)
-    for (int64_t block = 0; block < HP; block += V)
-      for (int64_t gate = 0; gate < G; ++gate)
-        for (int64_t unit = block; unit < block + V; ++unit)
-          for (int64_t column = panel; column < panel + UB * V; ++column)
-            *to++ = unit < H && column < H ? hh[(gate * H + unit) * H + column] : S(0);
-}
+constexpr Kernels<S> kernels = {
+    Simd<S>::V,
+    {forward<S, ELMAN>, forward<S, GRU>, forward<S, LSTM>},
+    {backward<S, ELMAN>, backward<S, GRU>, backward<S, LSTM>},
+    pack_product<S, S>,
+    pack_transposed<S>,
+};
 
 }  // namespace
 }  // namespace clew::CLEW_ISA
 
 namespace clew {
-using namespace CLEW_ISA;
 
-const ScanKernels CLEW_TABLE(scans, CLEW_ISA) = {
-    {Simd<float>::V, Simd<double>::V},
-    {forward<float, ELMAN>, forward<float, GRU>, forward<float, LSTM>},
-    {forward<double, ELMAN>, forward<double, GRU>, forward<double, LSTM>},
-    {backward<float, ELMAN>, backward<float, GRU>, backward<float, LSTM>},
-    {backward<double, ELMAN>, backward<double, GRU>, backward<double, LSTM>},
-    pack_product<float, float>,
-    pack_product<double, double>,
-    pack_gradient<float>,
-    pack_gradient<double>,
-};
+const ScanKernels CLEW_TABLE(scans, CLEW_ISA) = {CLEW_ISA::kernels<float>, CLEW_ISA::kernels<double>};
 
 }  // namespace clew

@@ -69,6 +69,9 @@ static inline void store(S* to, Vec<S> v) {
   std::memcpy(to, &v, sizeof v);
 }
 
+// Asks for what will soon be read or written there; any address will do.
+static inline void ahead(const void* address) { __builtin_prefetch(address); }
+
 // The first `n` numbers, where there may be fewer than a vector has; zeros in the place of the others.
 template <class S>
 static inline Vec<S> load_some(const S* from, int64_t n) {

@@ -15,11 +15,7 @@ using S = float;
 constexpr int V = Simd<S>::V;
 constexpr int GATES_OF[PRODUCTS] = {1, 1, 1, 3, 4};
 
-// How many blocks a panel spans: cells with several gates fill their registers with one.
-INLINE int blocks_at_once(int gates, int64_t blocks) {
-  if (gates > 1) return 1;
-  return blocks % 4 == 0 ? 4 : blocks % 2 == 0 ? 2 : 1;
-}
+constexpr int BLOCKS[PRODUCTS] = {4, 4, 4, 1, 1};  // of a panel: cells with several gates fill their registers with one
 
 template <int KIND, int UB, int R, class W>
 INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* wx, const W* wh) {
@@ -76,26 +72,25 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
 }
 
 template <int KIND, int UB, class W>
-void product_of(const Step& op) {
+INLINE void panel(const Step& op, int64_t block, const W* wx, const W* wh) {
   constexpr int N = UB * GATES_OF[KIND], MOST = most_rows(N) < 4 ? most_rows(N) : 4;
-  const W *wx = static_cast<const W*>(op.weight), *wh = static_cast<const W*>(op.recurrent);
-  const int64_t blocks = (op.out + V - 1) / V;
-  for (int64_t block = 0; block < blocks; block += UB, wx += op.in * N * V, wh += KIND == LINEAR ? 0 : op.out * N * V)
-    in_tiles<MOST>(op.B, [&](int64_t first, int R) {
-      CLEW_ROWS(MOST, R, (product_tile<KIND, UB, ROWS>(op, first, block, wx, wh)))
-    });
-  if (KIND != LINEAR) std::memcpy(op.y, op.next, op.B * op.y_stride * sizeof(S));
+  in_tiles<MOST>(op.B, [&](int64_t first, int R) {
+    CLEW_ROWS(MOST, R, (product_tile<KIND, UB, ROWS>(op, first, block, wx, wh)))
+  });
 }
 
 template <int KIND, class W>
 void product(const Step& op) {
-  if constexpr (GATES_OF[KIND] == 1) {
-    switch (blocks_at_once(1, (op.out + V - 1) / V)) {
-      case 4: return product_of<KIND, 4, W>(op);
-      case 2: return product_of<KIND, 2, W>(op);
-    }
+  constexpr int MOST = BLOCKS[KIND];
+  const W *wx = static_cast<const W*>(op.weight), *wh = static_cast<const W*>(op.recurrent);
+  const int64_t blocks = (op.out + V - 1) / V;
+  for (int64_t block = 0; block < blocks; block += MOST) {
+    const int64_t wide = least(blocks - block, MOST), numbers = wide * GATES_OF[KIND] * V;
+    CLEW_WIDE(wide, (panel<KIND, (WIDE < MOST ? WIDE : MOST)>(op, block, wx, wh)))
+    wx += op.in * numbers;
+    if (KIND != LINEAR) wh += op.out * numbers;
   }
-  product_of<KIND, 1, W>(op);
+  if (KIND != LINEAR) std::memcpy(op.y, op.next, op.B * op.y_stride * sizeof(S));
 }
 
 template <class W>
@@ -154,7 +149,7 @@ void step(const Step* ops, int64_t n) {
 
 template <class W>
 void pack(int G, int64_t H, int64_t HP, int64_t K, const void* from, void* to) {
-  pack_product<S>(G, blocks_at_once(G, HP / V), H, HP, K, static_cast<const W*>(from), static_cast<W*>(to));
+  pack_product<S>(G, G == 1 ? BLOCKS[LINEAR] : 1, H, HP, K, static_cast<const W*>(from), static_cast<W*>(to));
 }
 
 void pack_step(int kept, int G, int64_t H, int64_t HP, int64_t K, const void* from, void* to) {

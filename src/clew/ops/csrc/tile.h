@@ -11,6 +11,8 @@ namespace clew::CLEW_ISA {
 
 constexpr int REGISTERS = CLEW_BYTES == 64 ? 24 : 12;  // for a tile, beside what feeds it
 
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // tile[r][n] += sum over k of a[r][k] w[k][n], for rows R and vectors N. W is how the weights are kept.
 template <class S, int R, int N, class W>
 INLINE void multiply(const S* const (&a)[R], const W* w, int64_t K, Vec<S> (&tile)[R][N]) {
@@ -55,6 +57,15 @@ INLINE void in_tiles(int64_t count, Tile&& tile) {
   }
 }
 
+// CALL with the number of vectors or blocks in a panel as the constant WIDE.
+#define CLEW_WIDE(N, CALL)                         \
+  switch (N) {                                     \
+    case 1: { constexpr int WIDE = 1; CALL; break; } \
+    case 2: { constexpr int WIDE = 2; CALL; break; } \
+    case 3: { constexpr int WIDE = 3; CALL; break; } \
+    default: { constexpr int WIDE = 4; CALL; }       \
+  }
+
 // CALL with the number of rows in a piece as the constant ROWS.
 #define CLEW_ROWS(MOST, R, CALL)                                      \
   switch (R) {                                                        \
@@ -95,18 +106,23 @@ struct GruUnit {
 };
 
 // Weights (G H, K) in the order in which products read them, (panel, k, [block, gate, unit]); units that only fill a
-// vector up weigh nothing.
+// vector up weigh nothing. The last panel may be narrower than the others.
 template <class S, class W>
 void pack_product(int G, int UB, int64_t H, int64_t HP, int64_t K, const W* from, W* to) {
   constexpr int64_t V = Simd<S>::V;
-  const int64_t wide = UB * G * V;
-  for (int64_t panel = 0; panel < HP / V; panel += UB, to += K * wide)
-    for (int64_t k = 0; k < K; k += V)  // a vector of a row's columns at a time, for the sake of the cache
+  for (int64_t panel = 0; panel < HP / V; panel += UB) {
+    const int64_t wide = least(UB, HP / V - panel) * G * V;
+    for (int64_t k = 0; k < K; k += V) {  // a vector of a row's columns at a time, for the sake of the cache
+      const int64_t some = least(V, K - k);
       for (int64_t place = 0; place < wide; ++place) {
         const int64_t unit = (panel + place / V / G) * V + place % V, gate = place / V % G;
-        for (int64_t j = k; j < k + V && j < K; ++j)
-          to[j * wide + place] = unit < H ? from[(gate * H + unit) * K + j] : W(0);
+        const W* row = unit < H ? from + (gate * H + unit) * K + k : nullptr;
+        W* column = to + k * wide + place;
+        for (int64_t j = 0; j < some; ++j) column[j * wide] = row ? row[j] : W(0);
       }
+    }
+    to += K * wide;
+  }
 }
 
 }  // namespace clew::CLEW_ISA
