@@ -76,30 +76,30 @@ INLINE void forward_tile(const Place<S>& at, const S* given, int64_t first, int6
     }
   }
   multiply<S, R, N>(h, w, p.H, tile);
+  if constexpr (KIND == LSTM) lstm_gates<S>(tile);
+  if constexpr (KIND == GRU) gru_gates<S>(tile, n_x);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
-    const int64_t step = at.step(first + r, s);
+    S* kept = p.kept + at.step(first + r, s) * p.HP;
 #pragma GCC unroll 8
     for (int u = 0; u < UB; ++u) {
       const int64_t unit = panel + u * V;
       const Vec<S>* z = tile[r] + u * G;
-      S* keep = gates[r] + u * G * V;
       Vec<S> out;
       if constexpr (KIND == LSTM) {
         S* cell = at.c + (first + r) * p.HP + unit;
-        const LstmUnit<S> now(z, load<S>(cell));
-        out = now.h;
-        store<S>(cell, now.c);
+        const Vec<S> c = z[1] * load<S>(cell) + z[0] * z[2];
+        out = z[3] * tanh<S>(c);
+        store<S>(cell, c);
         if (p.kept) {
-          store<S>(p.kept + step * p.HP + unit, now.c);
-          store<S>(keep, now.i), store<S>(keep + V, now.f), store<S>(keep + 2 * V, now.g), store<S>(keep + 3 * V, now.o);
+          store<S>(kept + unit, c);
+          for (int g = 0; g < G; ++g) store<S>(gates[r] + g * V, z[g]);
         }
       } else if constexpr (KIND == GRU) {
-        const GruUnit<S> now(z[0], z[1], n_x[r], z[2], load<S>(h[r] + unit));
-        out = now.h;
+        out = n_x[r] + z[1] * (load<S>(h[r] + unit) - n_x[r]);
         if (p.kept) {
-          store<S>(p.kept + step * p.HP + unit, z[2]);
-          store<S>(keep, now.r), store<S>(keep + V, now.u), store<S>(keep + 2 * V, now.n);
+          store<S>(kept + unit, z[2]);
+          store<S>(gates[r], z[0]), store<S>(gates[r] + V, z[1]), store<S>(gates[r] + 2 * V, n_x[r]);
         }
       } else {
         out = p.relu ? relu<S>(z[0]) : tanh<S>(z[0]);

@@ -138,6 +138,12 @@ struct Exp {
 
 template <class S>
 static inline Vec<S> clamp(Vec<S> x, S most) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(S) == 4) {  // half the instructions; of two numbers with a NaN these give the second
+    const __m512 low = _mm512_maskz_min_ps(0xffff, (__m512)splat<S>(most), (__m512)x);
+    return (Vec<S>)_mm512_maskz_max_ps(0xffff, (__m512)splat<S>(-most), low);
+  }
+#endif
   x = x > most ? splat<S>(most) : x;
   return x < -most ? splat<S>(-most) : x;
 }

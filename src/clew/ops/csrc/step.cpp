@@ -52,6 +52,8 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
       }
     }
   }
+  if constexpr (KIND == STEP_LSTM) lstm_gates<S>(tile);
+  if constexpr (KIND == STEP_GRU) gru_gates<S>(tile, n_x);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -59,11 +61,11 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
       const int64_t at = (first + r) * op.y_stride + (block + u) * V;
       const Vec<S>* z = tile[r] + u * G;
       if constexpr (KIND == STEP_LSTM) {
-        const LstmUnit<S> now(z, load<S>(op.state + at));
-        store<S>(op.state + at, now.c);
-        store<S>(op.next + at, now.h);
+        const Vec<S> c = z[1] * load<S>(op.state + at) + z[0] * z[2];
+        store<S>(op.state + at, c);
+        store<S>(op.next + at, z[3] * tanh<S>(c));
       } else if constexpr (KIND == STEP_GRU) {
-        store<S>(op.next + at, GruUnit<S>(z[0], z[1], n_x[r], z[2], load<S>(op.y + at)).h);
+        store<S>(op.next + at, n_x[r] + z[1] * (load<S>(op.y + at) - n_x[r]));
       } else {
         store<S>(op.next + at, KIND == STEP_TANH ? tanh<S>(z[0]) : KIND == STEP_RELU ? relu<S>(z[0]) : z[0]);
       }

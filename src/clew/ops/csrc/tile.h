@@ -82,28 +82,25 @@ constexpr int most_rows(int vectors) {
   return most < 1 ? 1 : most > 6 ? 6 : most;
 }
 
-// The gates of one vector of units, after the products: torch's order and forms.
-template <class S>
-struct LstmUnit {
-  Vec<S> i, f, g, o, c, h;
+// The gates of a tile's rows after the products, in torch's order and forms: first all that do not wait for another, so
+// that a processor has many at work at once. GATES of a unit lie side by side.
+template <class S, int R, int N>
+INLINE void lstm_gates(Vec<S> (&tile)[R][N]) {
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 32
+    for (int n = 0; n < N; ++n) tile[r][n] = n % 4 == 2 ? tanh<S>(tile[r][n]) : sigmoid<S>(tile[r][n]);
+}
 
-  INLINE_MEMBER LstmUnit(const Vec<S>* z, Vec<S> before)
-      : i(sigmoid<S>(z[0])), f(sigmoid<S>(z[1])), g(tanh<S>(z[2])), o(sigmoid<S>(z[3])) {
-    c = f * before + i * g;
-    h = o * tanh<S>(c);
-  }
-};
-
-template <class S>
-struct GruUnit {
-  Vec<S> r, u, n, h;
-
-  // n_x and n_h are what the input and the state give n; the reset gate acts on the latter.
-  INLINE_MEMBER GruUnit(Vec<S> z_r, Vec<S> z_u, Vec<S> n_x, Vec<S> n_h, Vec<S> before)
-      : r(sigmoid<S>(z_r)), u(sigmoid<S>(z_u)), n(tanh<S>(n_x + r * n_h)) {
-    h = n + u * (before - n);
-  }
-};
+// n_x and n_h are what the input and the state give n; the reset gate acts on the latter. n is left in n_x's place.
+template <class S, int R, int N>
+INLINE void gru_gates(Vec<S> (&tile)[R][N], Vec<S> (&n_x)[R]) {
+  static_assert(N == 3, "one unit to a row");
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) tile[r][0] = sigmoid<S>(tile[r][0]), tile[r][1] = sigmoid<S>(tile[r][1]);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r) n_x[r] = tanh<S>(n_x[r] + tile[r][0] * tile[r][2]);
+}
 
 // Weights (G H, K) in the order in which products read them, (panel, k, [block, gate, unit]); units that only fill a
 // vector up weigh nothing. The last panel may be narrower than the others.
