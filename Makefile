@@ -41,7 +41,7 @@ bench: .venv/dev
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev
-	$(BIN)/python scripts/sanitize.py
+	$(BIN)/python benchmarks/sanitize.py
 
 clean:
 	rm -rf .venv build dist runs

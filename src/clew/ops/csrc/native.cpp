@@ -95,18 +95,19 @@ class Stepper {
     operations_.push_back(op);
   }
 
-  void run() const {
+  void run() {
     for (const Step& op : operations_)
       for (int64_t b = 0; op.operation == LOOKUP && b < op.B; ++b)
         if (op.units[b] < 0 || op.units[b] >= op.in)
           throw std::out_of_range("no unit " + std::to_string(op.units[b]) + ": the model knows 0 to " +
                                   std::to_string(op.in - 1));
-    kernels_.step(operations_.data(), int64_t(operations_.size()));
+    kernels_.step(operations_.data(), int64_t(operations_.size()), from_the_last_ = !from_the_last_);
   }
 
  private:
   const StepKernels& kernels_ = *chosen.steps;  // for which the weights are packed
   std::vector<Step> operations_;
+  bool from_the_last_ = true;
 };
 
 void pack_step(int kept, int gates, int64_t H, int64_t HP, int64_t K, size_t from, size_t to) {

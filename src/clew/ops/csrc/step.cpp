@@ -81,28 +81,29 @@ INLINE void panel(const Step& op, int64_t block, const W* wx, const W* wh) {
   });
 }
 
+// Every second step the panels are read from the last to the first: where the weights do not fit into a cache, it still
+// has those that were read last.
 template <int KIND, class W>
-void product(const Step& op) {
-  constexpr int MOST = BLOCKS[KIND];
+void product(const Step& op, bool from_the_last) {
+  constexpr int MOST = BLOCKS[KIND], G = GATES_OF[KIND];
   const W *wx = static_cast<const W*>(op.weight), *wh = static_cast<const W*>(op.recurrent);
-  const int64_t blocks = (op.out + V - 1) / V;
-  for (int64_t block = 0; block < blocks; block += MOST) {
-    const int64_t wide = least(blocks - block, MOST), numbers = wide * GATES_OF[KIND] * V;
-    CLEW_WIDE(wide, (panel<KIND, (WIDE < MOST ? WIDE : MOST)>(op, block, wx, wh)))
-    wx += op.in * numbers;
-    if (KIND != LINEAR) wh += op.out * numbers;
+  const int64_t blocks = (op.out + V - 1) / V, panels = (blocks + MOST - 1) / MOST;
+  for (int64_t i = 0; i < panels; ++i) {
+    const int64_t block = (from_the_last ? panels - 1 - i : i) * MOST, before = block * G * V;
+    CLEW_WIDE(least(blocks - block, MOST),
+              (panel<KIND, (WIDE < MOST ? WIDE : MOST)>(op, block, wx + op.in * before, wh + op.out * before)))
   }
   if (KIND != LINEAR) std::memcpy(op.y, op.next, op.B * op.y_stride * sizeof(S));
 }
 
 template <class W>
-void any_product(const Step& op) {
+void any_product(const Step& op, bool from_the_last) {
   switch (op.operation) {
-    case LINEAR: return product<LINEAR, W>(op);
-    case STEP_TANH: return product<STEP_TANH, W>(op);
-    case STEP_RELU: return product<STEP_RELU, W>(op);
-    case STEP_GRU: return product<STEP_GRU, W>(op);
-    case STEP_LSTM: return product<STEP_LSTM, W>(op);
+    case LINEAR: return product<LINEAR, W>(op, from_the_last);
+    case STEP_TANH: return product<STEP_TANH, W>(op, from_the_last);
+    case STEP_RELU: return product<STEP_RELU, W>(op, from_the_last);
+    case STEP_GRU: return product<STEP_GRU, W>(op, from_the_last);
+    case STEP_LSTM: return product<STEP_LSTM, W>(op, from_the_last);
   }
 }
 
@@ -127,13 +128,13 @@ void log_softmax(const Step& op, const S* x, S* y) {
   for (int64_t i = 0; i < op.in; ++i) y[i] = x[i] - all;
 }
 
-void step(const Step* ops, int64_t n) {
+void step(const Step* ops, int64_t n, bool from_the_last) {
   NoDenormals guard;
   for (const Step* op = ops; op < ops + n; ++op) {
     if (op->operation < PRODUCTS) {
-      if (op->kept == FLOAT) any_product<float>(*op);
-      else if (op->kept == BFLOAT16) any_product<uint16_t>(*op);
-      else any_product<int8_t>(*op);
+      if (op->kept == FLOAT) any_product<float>(*op, from_the_last);
+      else if (op->kept == BFLOAT16) any_product<uint16_t>(*op, from_the_last);
+      else any_product<int8_t>(*op, from_the_last);
       continue;
     }
     for (int64_t b = 0; b < op->B; ++b) {

@@ -38,7 +38,7 @@ struct Step {
 };
 
 struct StepKernels {
-  void (*step)(const Step* operations, int64_t count);
+  void (*step)(const Step* operations, int64_t count, bool from_the_last);  // see product in step.cpp
   void (*pack)(int kept, int gates, int64_t H, int64_t HP, int64_t K, const void* weights, void* packed);
 };
 
