@@ -244,8 +244,34 @@ def memory(names: list[str]) -> None:
     )
 
 
+FIRST = """
+import json, sys, time
+sys.path.insert(0, {folder!r})
+from cpu_train import Case, torch, with_jax
+torch.set_num_threads(2)
+case = Case("gru", *{sizes!r})
+began = time.perf_counter()
+runner = with_jax(case) if {name!r} == "jax" else case.runners()[{name!r}]
+if runner:
+    runner()
+print(json.dumps(runner and 1e3 * (time.perf_counter() - began)))
+"""
+
+
+def first_pass(sizes: tuple[int, ...]) -> dict[str, float]:
+    """ms from a model that stands to the end of its first training pass, each in a process of its own: medians of 3."""
+    found = {}
+    for name in ("clew", "torch", "jax"):
+        code = FIRST.format(folder=str(Path(__file__).parent), sizes=sizes, name=name)
+        command = [sys.executable, "-c", code]
+        times = [json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) for _ in range(3)]
+        if None not in times:  # where jax is installed
+            found[name] = round(statistics.median(times), 1)
+    return found
+
+
 def growth(seconds: float) -> None:
-    """How a training pass of a GRU grows with B, T and H, and what threads bring: reported, no bar."""
+    """How a training pass of a GRU grows with B, T and H, what threads bring, what the first one takes: no bar."""
     measured, figure = commit(), {}
     base = (32, 128, 64, 128)
     for name, place, values in (("B", 0, [1, 4, 16, 64]), ("T", 1, [32, 128, 512]), ("H", 3, [32, 64, 128, 256])):
@@ -259,10 +285,11 @@ def growth(seconds: float) -> None:
         times = turns(Case("gru", *base).runners(), seconds, most=20)
         figure[f"threads={threads}"] = {n: round(1e3 * statistics.median(t), 3) for n, t in times.items()}
     torch.set_num_threads(2)
+    figure["first pass"] = first_pass(base)
     print(json.dumps(figure, indent=1))
     write(
         "4/growth",
-        "A GRU's training pass by size and threads, ms: (32, 128, 64, 128) and one number changed",
+        "A GRU's training pass by size and threads, and the first one, ms: (32, 128, 64, 128) and one number changed",
         seeds=[0],
         figure=figure,
         bar="reported",

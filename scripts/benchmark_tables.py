@@ -72,7 +72,8 @@ def whole(measured: dict[str, Any]) -> str:
 
 
 def growth(measured: dict[str, Any]) -> str:
-    return table(["", "Clew ms", "torch ms"], [[key, p["clew"], p["torch"]] for key, p in measured["figure"].items()])
+    rows = [[key, p["clew"], p["torch"], p.get("jax", "")] for key, p in measured["figure"].items()]
+    return table(["", "Clew ms", "torch ms", "jax ms"], rows)
 
 
 def memory(measured: dict[str, Any]) -> str:
@@ -133,6 +134,8 @@ as a part of the outputs' spread.
 {memory(load("memory"))}
 
 ## Growth of a GRU's training pass, (32, 128, 64, 128) and one number changed
+
+The first pass is that of a new process, after its imports.
 
 {growth(load("growth"))}
 """

@@ -37,9 +37,12 @@ class Store {
 
   static void give(void* data, size_t bytes) {
     const std::unique_lock<std::mutex> held(lock_, std::try_to_lock);
-    if (!held || bytes < SMALL || ready_bytes_ + bytes > MOST) return ::operator delete(data, LINE);
+    if (!held || bytes < SMALL || bytes > MOST) return ::operator delete(data, LINE);
     ready_.push_back({data, bytes});
-    ready_bytes_ += bytes;
+    for (ready_bytes_ += bytes; ready_bytes_ > MOST; ready_.erase(ready_.begin())) {  // the oldest first
+      ready_bytes_ -= ready_[0].second;
+      ::operator delete(ready_[0].first, LINE);
+    }
   }
 
  private:
