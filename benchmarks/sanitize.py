@@ -36,7 +36,9 @@ def build() -> Path:
 def run(module: Path) -> tuple[int, str]:
     """The tests' exit status and what they said."""
     compiler = os.environ.get("CXX", "g++")
-    runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    # Without the C++ library beside it the sanitizer finds no way to throw, as Python itself has not loaded one.
+    names = [f"-print-file-name={library}" for library in ("libasan.so", "libstdc++.so")]
+    found = [subprocess.run([compiler, name], capture_output=True, text=True, check=True).stdout for name in names]
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "src" / "clew", Path(folder, "clew"))
         shutil.copy(module, Path(folder, "clew", "ops"))
@@ -49,7 +51,7 @@ def run(module: Path) -> tuple[int, str]:
         )
         environment = {
             **os.environ,
-            "LD_PRELOAD": runtime.stdout.strip(),
+            "LD_PRELOAD": ":".join(path.strip() for path in found),
             # Leaks are the interpreter's own. Fresh memory is all NaN, so that reading it before writing shows.
             "ASAN_OPTIONS": "detect_leaks=0:max_malloc_fill_size=1000000000:malloc_fill_byte=255",
         }
