@@ -1,5 +1,8 @@
 """Races between ways to the same numbers, in one process and in turns, because machines are shared and noisy.
 
+Each turn has its own order and a pause before each runner: libraries leave threads behind that wait for work and hold a
+core for a while, and who always came after the same one would always pay for it.
+
 A runner is a function without arguments that works and returns its numbers. Numbers are compared first: where they
 differ nothing is timed. What is quoted is the median of ratios, each between two times of the same turn.
 """
@@ -7,6 +10,7 @@ differ nothing is timed. What is quoted is the median of ratios, each between tw
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +19,7 @@ from typing import Any
 import numpy as np
 
 Numbers = list[np.ndarray]
+PAUSE = 0.01  # seconds
 
 
 class Differ(Exception):
@@ -45,9 +50,10 @@ def turns(runners: Mapping[str, Callable[[], Any]], seconds: float, least: int =
     """Seconds of each runner, turn by turn, for about so many seconds in all; the first turn is not counted."""
     times: dict[str, list[float]] = {name: [] for name in runners}
     ends = time.perf_counter() + seconds
-    turn = 0
+    turn, order = 0, random.Random(0)
     while turn <= least or (time.perf_counter() < ends and turn <= most):
-        for name, run in runners.items():
+        for name, run in order.sample(list(runners.items()), len(runners)):
+            time.sleep(PAUSE)
             began = time.perf_counter()
             result = run()
             took = time.perf_counter() - began
