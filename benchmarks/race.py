@@ -1,7 +1,7 @@
 """Races between ways to the same numbers, in one process and in turns, because machines are shared and noisy.
 
-Each turn has its own order and a pause before each runner: libraries leave threads behind that wait for work and hold a
-core for a while, and who always came after the same one would always pay for it.
+Each turn has its own order, and before a runner is timed it has a pause and runs once: libraries leave threads behind
+that wait for work and hold a core for a while, and in a loop a runner finds its own caches and threads warm.
 
 A runner is a function without arguments that works and returns its numbers. Numbers are compared first: where they
 differ nothing is timed. What is quoted is the median of ratios, each between two times of the same turn.
@@ -54,6 +54,7 @@ def turns(runners: Mapping[str, Callable[[], Any]], seconds: float, least: int =
     while turn <= least or (time.perf_counter() < ends and turn <= most):
         for name, run in order.sample(list(runners.items()), len(runners)):
             time.sleep(PAUSE)
+            run()
             began = time.perf_counter()
             result = run()
             took = time.perf_counter() - began

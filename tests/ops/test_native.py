@@ -24,9 +24,11 @@ SIZES = [(1, 1, 1, 1), (3, 7, 2, 5), (13, 9, 4, 17), (5, 6, 3, 64), (8, 5, 3, 48
 pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
 
 
-@pytest.fixture(autouse=True)
-def also_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["products within", "products outside"])
+def also_for_a_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "WORTH_PACKING", 1)
+    if request.param == "products outside":
+        monkeypatch.setattr(native, "LARGE", 0)
 
 
 @pytest.fixture(params=SETS)

@@ -2,8 +2,9 @@
 
     B batch, T time, I input, H hidden, G gates, V numbers in a vector
 
-What the kernels do is in csrc/scan.cpp. Weights are packed anew at every call, so no pack can be stale. The compiled
-part may be absent: without it everything works, only slower.
+What the kernels do is in csrc/scan.cpp. Where weights are large, the products over all steps (what the input gives the
+gates, the gradients of the input and of the weights) are torch's, before and after. Weights are packed anew at every
+call, so no pack can be stale. The compiled part may be absent: without it everything works, only slower.
 
 Second derivatives are those of the definition, which is then run again.
 """
@@ -27,6 +28,9 @@ except ImportError:
     _native = None
 
 CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
+
+
+LARGE = 3 << 19  # bytes of weights: above, torch's products are faster than those within the kernels
 
 
 def native_info() -> dict[str, Any] | None:
@@ -109,17 +113,28 @@ class _Call:
         if reset is not None and self.backwards:
             reset = ref.piece_ends(reset, self.lengths)
         self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
-        B, T = x_BTI.shape[:2]
+        B, T, I = x_BTI.shape
+        self.real_BT = ref.valid_steps(x_BTI, self.lengths)
         self.steps = B * T if self.lengths is None else int(self.lengths.sum())
+        H, V = hh.shape[1], _native.lanes(self.wide)
+        self.seen = 0  # columns of what the weights' gradients are computed from; 0 where the kernels run the products
+        if self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE:
+            self.seen = padded(H + I + 1, V)
+        self.V, self.sections = V, 4 if cell == "gru" else self.gates
 
     def forward(self, x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh, training):
         B, T, _, H = self.shape
         keeps = training and self.keeps
-        gates = scratch.take(ih, self.steps, self.gates * self.HP) if keeps else None
+        gates = scratch.take(ih, self.steps, self.gates * self.HP) if keeps or self.seen else None
         kept = scratch.take(ih, self.steps, self.HP) if keeps else None
+        if self.seen:
+            self.input_part(x_BTI, ih, b_ih, b_hh, gates)
         y, h, c = x_BTI.new_empty(B, T, H), _empty(h0), None if c0 is None else _empty(c0)
         reads = {"x": x_BTI, "ih": ih, "hh": hh, "b_ih": b_ih, "b_hh": b_hh, "h0": h0, "c0": c0, "hr": hr, "cr": cr}
         self.run(False, reads, {"gates": gates, "kept": kept, "y": y, "h": h, "c": c})
+        if not keeps:
+            scratch.give(gates)
+            gates = None
         return gates, y, kept, h, *(() if c is None else (c,))
 
     def backward(self, inputs, y, gates, kept, gradients, needed):
@@ -127,20 +142,29 @@ class _Call:
         dy, dh, dc = (*gradients, None)[:3]
         reads = {"x": x_BTI, "ih": ih, "hh": hh, "gates": gates, "kept": kept, "h0": h0, "c0": c0, "hr": hr, "cr": cr}
         resets = self.reset is not None
-        writes = {
-            "dx": _empty(x_BTI) if needed[0] else None,
+        states = {
             "dh0": _empty(h0),
             "dc0": None if c0 is None else _empty(c0),
             "dhr": _zeros(h0) if resets else None,
             "dcr": _zeros(h0) if resets and c0 is not None else None,
-            "d_ih": _zeros(ih) if needed[5] else None,
-            "d_hh": _zeros(hh) if needed[6] else None,
-            "db_ih": None if b_ih is None else _zeros(b_ih),
-            "db_hh": None if b_hh is None else _zeros(b_hh),
         }
-        self.run(True, {**reads, "y": y, "dy": dy, "dh": dh, "dc": dc}, writes)
+        if self.seen:
+            within = {
+                "dgates": scratch.take(ih, self.steps, self.sections * self.HP),
+                "seen": scratch.take(ih, self.steps, self.seen),
+            }
+        else:
+            within = {
+                "dx": _empty(x_BTI) if needed[0] else None,
+                "d_ih": _zeros(ih) if needed[5] else None,
+                "d_hh": _zeros(hh) if needed[6] else None,
+                "db_ih": None if b_ih is None else _zeros(b_ih),
+                "db_hh": None if b_hh is None else _zeros(b_hh),
+            }
+        self.run(True, {**reads, "y": y, "dy": dy, "dh": dh, "dc": dc}, {**states, **within})
         scratch.give(gates, kept)
-        return tuple(writes.values())
+        dx, *weights = self.products(x_BTI, ih, b_ih, needed, **within) if self.seen else within.values()
+        return dx, *states.values(), *weights
 
     def run(self, gradient: bool, reads: dict[str, Tensor | None], writes: dict[str, Tensor | None]) -> None:
         """The kernels' pass over the tensors, named as in csrc/scan.h and batch.h; those it writes are contiguous."""
@@ -149,7 +173,58 @@ class _Call:
         held |= {name: t for name, t in writes.items() if t is not None}
         addresses = {name: t.data_ptr() for name, t in held.items()}
         how = self.backwards, self.options[0] == "relu"
-        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), (*self.shape, self.HP), *how, addresses)
+        sizes = (*self.shape, self.HP, self.seen)
+        _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), sizes, *how, addresses)
+
+    def input_part(self, x_BTI: Tensor, ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, gates: Tensor) -> None:
+        """Fills gates (N, G HP) by one product of torch's."""
+        weight = spread(ih, self.gates, self.V).t()
+        if b_ih is None or b_hh is None:
+            torch.mm(self.pack(x_BTI), weight, out=gates)
+            return
+        bias = b_ih + b_hh
+        if self.sections > self.gates:  # n's two biases: the reset gate stands between them
+            bias[2 * self.shape[-1] :] = b_ih[2 * self.shape[-1] :]
+        torch.addmm(spread(bias, self.gates, self.V), self.pack(x_BTI), weight, out=gates)
+
+    def products(self, x_BTI, ih, b_ih, needed, dgates: Tensor, seen: Tensor):
+        """The gradients of x, of both weights and of both biases, by torch's products over all steps."""
+        (I, H), G, HP, D = self.shape[2:], self.gates, self.HP, self.sections
+        seen[:, H : H + I], seen[:, H + I :], seen[:, H + I] = self.pack(x_BTI), 0.0, 1.0
+        of_h, of_x = dgates[:, : G * HP], dgates[:, (D - G) * HP :]
+        dx = d_ih = d_hh = db_ih = db_hh = None
+        if any(needed[5:]):
+            if D == G:
+                d = (dgates.t() @ seen).view(G, HP, -1)[:, :H]
+                with_h, with_x, sum_h = d[:, :, :H], d[:, :, H:], d[:, :, H + I]
+            else:
+                with_x = (of_x.t() @ seen[:, H:]).view(G, HP, -1)[:, :H]
+                with_h, sum_h = (of_h.t() @ seen[:, :H]).view(G, HP, -1)[:, :H], of_h.sum(0).view(G, HP)[:, :H]
+                with_h, sum_h = with_h.roll(-1, 0), sum_h.roll(-1, 0)  # n stands first beside r and u
+            d_hh, d_ih = with_h.flatten(0, 1), with_x[:, :, :I].flatten(0, 1)
+            if b_ih is not None:
+                db_ih, db_hh = with_x[:, :, I].flatten(), sum_h.clone().flatten()  # gradients are changed in place
+        if needed[0]:
+            dx = self.unpack(of_x @ torch.cat([_rows(w, HP) for w in ih.chunk(G)]))
+        scratch.give(dgates, seen)
+        return dx, d_ih, d_hh, db_ih, db_hh
+
+    def pack(self, x_BTI: Tensor) -> Tensor:
+        """The real steps of all rows, (N, I)."""
+        return x_BTI.flatten(0, 1) if self.real_BT is None else x_BTI[self.real_BT]
+
+    def unpack(self, x_NI: Tensor) -> Tensor:
+        """The inverse of `pack`; 0 on padding."""
+        if self.real_BT is None:
+            return x_NI.view(*self.shape[:2], -1)
+        x_BTI = x_NI.new_zeros(*self.shape[:2], x_NI.shape[1])
+        x_BTI[self.real_BT] = x_NI
+        return x_BTI
+
+
+def _rows(w: Tensor, n: int) -> Tensor:
+    """Padded with zeros to n rows."""
+    return w if len(w) == n else torch.cat([w, w.new_zeros(n - len(w), *w.shape[1:])])
 
 
 def _empty(like: Tensor) -> Tensor:

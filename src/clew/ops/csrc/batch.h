@@ -172,10 +172,10 @@ void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t
   Buffer<S> ih(G * p.HP * p.IP), hh(G * p.HP * p.HP), x_bias(G * p.HP), bias_n(p.HP);
   if (gradient) {
     k.pack_transposed(G, cell == GRU ? 2 : 0, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
-    if (p.dx) k.pack_transposed(G, 0, WIDEST, p.H, p.HP, p.I, w.ih, ih.get());
+    if (p.dx && !p.outside) k.pack_transposed(G, 0, WIDEST, p.H, p.HP, p.I, w.ih, ih.get());
   } else {
     k.pack(G, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
-    k.pack(G, p.blocks, p.H, p.HP, p.I, w.ih, ih.get());
+    if (!p.outside) k.pack(G, p.blocks, p.H, p.HP, p.I, w.ih, ih.get());
     spread_bias(cell, p.H, p.HP, V, w, x_bias.get(), bias_n.get());
   }
   p.hh = hh.get(), p.ih = ih.get(), p.x_bias = x_bias.get(), p.bias_n = bias_n.get();

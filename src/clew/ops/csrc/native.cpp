@@ -57,12 +57,13 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
              const Addresses& a) {
   Pass<S> p = {};
   const int64_t B = sizes[0];
-  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4];
+  p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4], p.seen_apart = sizes[5], p.outside = p.seen_apart;
   p.backwards = backwards, p.relu = relu;
   p.x = a.at<S>("x"), p.gates = a.at<S>("gates"), p.kept = a.at<S>("kept"), p.reset = a.at<uint8_t>("reset");
   p.h0 = a.at<S>("h0"), p.c0 = a.at<S>("c0"), p.hr = a.at<S>("hr"), p.cr = a.at<S>("cr");
   p.y = a.at<S>("y"), p.h = a.at<S>("h"), p.c = a.at<S>("c");
   p.dy = a.at<S>("dy"), p.dh = a.at<S>("dh"), p.dc = a.at<S>("dc"), p.dx = a.at<S>("dx");
+  p.dgates = a.at<S>("dgates"), p.seen = a.at<S>("seen");
   p.dh0 = a.at<S>("dh0"), p.dc0 = a.at<S>("dc0"), p.dhr = a.at<S>("dhr"), p.dcr = a.at<S>("dcr");
   const Weights<const S> w = {a.at<S>("ih"), a.at<S>("hh"), a.at<S>("b_ih"), a.at<S>("b_hh")};
   const Weights<S> dw = {a.at<S>("d_ih"), a.at<S>("d_hh"), a.at<S>("db_ih"), a.at<S>("db_hh")};
@@ -73,7 +74,7 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
 
 void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards,
           bool relu, const nb::dict& addresses) {
-  if (cell < 0 || cell >= CELLS || sizes.size() != 5) throw std::invalid_argument("no such pass");
+  if (cell < 0 || cell >= CELLS || sizes.size() != 6) throw std::invalid_argument("no such pass");
   (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
 }
 

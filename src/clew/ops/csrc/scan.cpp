@@ -48,9 +48,9 @@ struct Place {
 
 // --------------------------------------------------------------------------------------------------------- forward
 
-// given: what the input gives the gates of the step's rows.
+// given: what the input gives the gates of each of the step's rows.
 template <class S, int KIND, int UB, int R>
-INLINE void forward_tile(const Place<S>& at, const S* given, int64_t first, int64_t s, int64_t panel, const S* w) {
+INLINE void forward_tile(const Place<S>& at, const S* const* given, int64_t first, int64_t s, int64_t panel, const S* w) {
   constexpr int V = Simd<S>::V, G = GATES[KIND], N = UB * G;
   const Pass<S>& p = at.pass;
   Vec<S> tile[R][N], n_x[R];
@@ -62,7 +62,7 @@ INLINE void forward_tile(const Place<S>& at, const S* given, int64_t first, int6
     gates[r] = p.gates + at.step(first + r, s) * G * p.HP + panel * G;
 #pragma GCC unroll 32
     for (int n = 0; n < N; ++n) {
-      tile[r][n] = load<S>(given + (first + r) * at.gates_apart(G) + panel * G + n * V);
+      tile[r][n] = load<S>(given[first + r] + panel * G + n * V);
       if (p.kept) ahead(gates[r] + n * V);
     }
     ahead(p.y + at.cell(first + r, s) * p.H + panel);
@@ -111,7 +111,7 @@ INLINE void forward_tile(const Place<S>& at, const S* given, int64_t first, int6
 }
 
 template <class S, int KIND, int UB>
-INLINE void forward_panel(const Place<S>& at, const S* given, int64_t active, int64_t s, int64_t panel, const S* w) {
+INLINE void forward_panel(const Place<S>& at, const S* const* given, int64_t active, int64_t s, int64_t panel, const S* w) {
   constexpr int MOST = most_rows(UB * GATES[KIND]);
   in_tiles<MOST>(active, [&](int64_t first, int R) {
     CLEW_ROWS(MOST, R, (forward_tile<S, KIND, UB, ROWS>(at, given, first, s, panel, w)))
@@ -119,7 +119,7 @@ INLINE void forward_panel(const Place<S>& at, const S* given, int64_t active, in
 }
 
 template <class S, int KIND>
-void forward_step(const Place<S>& at, const S* given, int64_t active, int64_t s) {
+void forward_step(const Place<S>& at, const S* const* given, int64_t active, int64_t s) {
   constexpr int V = Simd<S>::V, G = GATES[KIND];
   const Pass<S>& p = at.pass;
   const S* w = p.hh + at.part.from * G * p.H;
@@ -130,7 +130,8 @@ void forward_step(const Place<S>& at, const S* given, int64_t active, int64_t s)
   }
 }
 
-// What the input gives the gates of a chunk's steps, from s on: for each step its active rows in turn. Returns how many.
+// What the input gives the gates of a chunk's steps, from s on: at p.to, for each step its active rows in turn. Returns
+// how many.
 template <class S, int KIND>
 int64_t input_part(const Place<S>& at, int64_t active, int64_t s) {
   constexpr int G = GATES[KIND];
@@ -138,9 +139,10 @@ int64_t input_part(const Place<S>& at, int64_t active, int64_t s) {
   int64_t M = 0;
   for (const int64_t end = s + p.chunk / active; s < end && s < at.part.length[0]; ++s)
     for (int64_t i = 0; i < active && s < at.part.length[i]; ++i, ++M) {
-      p.from[M] = p.x + at.cell(i, s) * p.I;
-      p.to[M] = at.rest() + M * at.gates_apart(G);
+      p.from[M] = p.outside ? nullptr : p.x + at.cell(i, s) * p.I;
+      p.to[M] = p.outside ? p.gates + at.step(i, s) * G * p.HP : at.rest() + M * at.gates_apart(G);
     }
+  if (p.outside) return M;
   rows_product<S>(M, p.from, p.to, at.part.from * G, at.part.to * G, p.HP * G, p.blocks * G, p.x_bias, p.I,
                   p.ih + at.part.from * G * p.I);
   return M;
@@ -168,7 +170,7 @@ void forward(const Part& part, const Pass<S>& p) {
     if (!active) break;
     if (done == known) known = input_part<S, KIND>(at, active, s), done = 0;
     part.team->wait();  // all of h is there
-    forward_step<S, KIND>(at, at.rest() + done * at.gates_apart(GATES[KIND]), active, s);
+    forward_step<S, KIND>(at, p.to + done, active, s);
     done += active;
     if (p.reset)
       for (int64_t i = 0; i < active && part.length[i] > s + 1; ++i)
@@ -195,8 +197,14 @@ struct Chunk {
       : at(at), gates_apart(at.gates_apart(GRADIENTS[KIND])), seen_apart(apart(at.pass.chunk * V, V) / V * GROUP),
         gates(at.rest()), seen(gates + at.pass.chunk * gates_apart) {}
 
+  S* gates_of(int64_t i, int64_t s) const {
+    const Pass<S>& p = at.pass;
+    return p.outside ? p.dgates + at.step(i, s) * GRADIENTS[KIND] * p.HP : gates + (M + i) * gates_apart;
+  }
+
   // One row's columns from `column` on, in the order in which outer_product reads them.
-  void see(int64_t m, int64_t column, Vec<S> v) const {
+  void see(int64_t i, int64_t column, Vec<S> v) const {
+    const int64_t m = M + i;
     S numbers[V];
     store<S>(numbers, v);
     for (int64_t j = 0; j < V; j += GROUP)
@@ -253,14 +261,15 @@ INLINE void gradient_of_gates(const Chunk<S, KIND>& chunk, int64_t i, int64_t s,
                       : first      ? (anew ? p.cr : p.c0) + row * p.H
                                    : p.kept + (step + earlier) * p.HP;
   const S *y = p.y + cell * p.H, *dy = p.dy + cell * p.H;
-  const int64_t m = chunk.M + i, before = s ? earlier : 0;
-  S* to = chunk.gates + m * chunk.gates_apart;
+  const int64_t before = s ? earlier : 0;
+  S* to = chunk.gates_of(i, s);
   for (int64_t j = at.part.from; j < at.part.to; j += V) {
     const int64_t real = p.H - j;
     const S *gates = p.gates + (step * p.HP + j) * G, *kept = p.kept + step * p.HP + j;
     const Vec<S> d = load<S>(dh + j) + load_some<S>(dy + j, real), h = load_some<S>(h_before + j, real);
     const auto give = [&](int gate, Vec<S> gradient) { store<S>(to + gate * p.HP + j, gradient); };
-    chunk.see(m, j, h);
+    if (p.outside) store_some<S>(p.seen + step * p.seen_apart + j, h, real);
+    else chunk.see(i, j, h);
     ahead(dy + before * p.H + j);  // what the step before will read
     if constexpr (KIND == ELMAN) ahead(y + 2 * before * p.H + j);
     if constexpr (KIND != ELMAN) {
@@ -292,21 +301,21 @@ INLINE void gradient_of_gates(const Chunk<S, KIND>& chunk, int64_t i, int64_t s,
     }
     store<S>(dh + j, rest);
   }
-  if (i % at.part.members != at.part.member) return;
+  if (p.outside || i % at.part.members != at.part.member) return;
   const S* x = p.x + cell * p.I;
-  for (int64_t j = 0; j < p.IP; j += V) chunk.see(m, p.HP + j, load_some<S>(x + j, p.I - j));
+  for (int64_t j = 0; j < p.IP; j += V) chunk.see(i, p.HP + j, load_some<S>(x + j, p.I - j));
 }
 
 // dh[i] += gates[i] W_hh, for a panel of h.
 template <class S, int KIND, int N, int R>
-INLINE void gradient_tile(const Chunk<S, KIND>& chunk, S* dh, int64_t first, int64_t panel, const S* w) {
+INLINE void gradient_tile(const Chunk<S, KIND>& chunk, S* dh, int64_t first, int64_t s, int64_t panel, const S* w) {
   constexpr int V = Simd<S>::V;
   const Pass<S>& p = chunk.at.pass;
   Vec<S> tile[R][N];
   const S* a[R];
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
-    a[r] = chunk.gates + (chunk.M + first + r) * chunk.gates_apart;
+    a[r] = chunk.gates_of(first + r, s);
 #pragma GCC unroll 32
     for (int n = 0; n < N; ++n) tile[r][n] = load<S>(dh + (first + r) * p.HP + panel + n * V);
   }
@@ -318,21 +327,21 @@ INLINE void gradient_tile(const Chunk<S, KIND>& chunk, S* dh, int64_t first, int
 }
 
 template <class S, int KIND, int N>
-INLINE void gradient_panel(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t panel, const S* w) {
+INLINE void gradient_panel(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t s, int64_t panel, const S* w) {
   in_tiles<most_rows(N)>(active, [&](int64_t first, int R) {
-    CLEW_ROWS(most_rows(N), R, (gradient_tile<S, KIND, N, ROWS>(chunk, dh, first, panel, w)))
+    CLEW_ROWS(most_rows(N), R, (gradient_tile<S, KIND, N, ROWS>(chunk, dh, first, s, panel, w)))
   });
 }
 
 template <class S, int KIND>
-void gradient_step(const Chunk<S, KIND>& chunk, S* dh, int64_t active) {
+void gradient_step(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t s) {
   constexpr int V = Simd<S>::V;
   const Part& part = chunk.at.part;
   const int64_t K = GATES[KIND] * chunk.at.pass.HP, blocks = chunk.at.pass.blocks;
   const S* w = chunk.at.pass.hh + part.from * K;
   for (int64_t panel = part.from; panel < part.to; panel += blocks * V) {
     const int64_t wide = least(blocks, (part.to - panel) / V);
-    CLEW_WIDE(wide, (gradient_panel<S, KIND, WIDE>(chunk, dh, active, panel, w)))
+    CLEW_WIDE(wide, (gradient_panel<S, KIND, WIDE>(chunk, dh, active, s, panel, w)))
     w += K * wide * V;
   }
 }
@@ -360,8 +369,8 @@ void backward(const Part& part, const Pass<S>& p) {
       if (p.dx) p.to[chunk.M + i] = p.dx + at.cell(i, s) * p.I;
     }
     part.team->wait();  // all gates' gradients are there
-    gradient_step<S, KIND>(chunk, dh, active);
-    chunk.M += active;
+    gradient_step<S, KIND>(chunk, dh, active, s);
+    if (!p.outside) chunk.M += active;
     if (p.reset)
       for (int64_t i = 0; i < active; ++i)
         if (at.anew(i, s))  // what stood before has no part in what came after

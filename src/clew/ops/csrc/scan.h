@@ -4,7 +4,8 @@
 //   IP, HP: I and H rounded up to whole vectors
 //
 // A pass goes through time in chunks. Within a chunk, what does not wait for the step before is one product over all its
-// real steps: the input's part of the gates; in the gradient's pass the gradients of the input and of the weights.
+// real steps: the input's part of the gates; in the gradient's pass the gradients of the input and of the weights. Where
+// weights are too large to stay in a cache beside a chunk, those products are the caller's (`outside`), over all steps.
 //
 // Gates lie in blocks, (HP / V, G, V): one vector of units for each gate in turn. Their gradients lie gate by gate,
 // (D, HP): D is G, and 4 for a GRU, whose n has two: the state's part, r, u, the input's part. So the first three meet
@@ -39,6 +40,7 @@ struct Pass {
   int blocks;            // vectors of units in a panel; the last panel may have fewer
   bool backwards;        // in time: the last real step first
   bool relu;             // Elman: in the place of tanh
+  bool outside;          // gates hold the input's part of the gates already; dgates and seen take what its gradients need
   const S* x;            // (B, T, I)
   const S *ih, *hh;      // weights, packed for this pass
   const S* x_bias;       // (HP / V, G, V) what stands beside the input's part of the gates
@@ -54,6 +56,8 @@ struct Pass {
   S* dx;                     // (B, T, I), 0 on padding; null where nobody asks
   S *dhh, *dih, *dbias;      // this team's sums: (G, panel of HP, HP or IP, unit), (D, HP); null where nobody asks
   S *dh0, *dc0, *dhr, *dcr;  // of the first state and of what resets restore
+  S *dgates, *seen;          // outside: (N, D HP), (N, seen_apart) h before the step, in its first columns
+  int64_t seen_apart;
   // Room of the team (see room_for) and of the thread (`chunk` of each):
   S* work;
   const S** from;
