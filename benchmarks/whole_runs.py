@@ -191,11 +191,9 @@ def writer(data: Path) -> tuple[Callable[[], int], Callable[[], int]]:
 
 
 def same(ours: Tensor, theirs: Tensor) -> None:
-    gap = abs(float(ours.detach()) - float(theirs.detach()))
-    if not gap <= 1e-4:
-        sys.exit(
-            f"losses of the same weights differ by {gap:.1e} ({float(ours.detach()):.5f}, {float(theirs.detach()):.5f}): no figure"
-        )
+    a, b = float(ours.detach()), float(theirs.detach())
+    if not abs(a - b) <= 1e-4:
+        sys.exit(f"losses of the same weights differ by {abs(a - b):.1e} ({a:.5f}, {b:.5f}): no figure")
 
 
 def main() -> None:
