@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+import clew
 from clew import tree
 from clew.cells import GRU, LSTM, Bidirectional, Elman, Pointwise, Residual, Stack
+from clew.cells.pool import POOLS, Pool
 from clew.errors import ClewError, NotCausalError, ShapeError
 from clew.models import Single
+from clew.models.anchored import Anchored
 from clew.models.embed import Units
 from clew.models.heads.classes import ClassHead
 from clew.models.heads.forecast import ForecastHead
@@ -21,6 +24,14 @@ from clew.stream import Stepper
 INFO = native.native_info() or {"instruction_sets": []}
 SETS = INFO["instruction_sets"]
 pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
+
+
+def anchored(lag: int, levels: bool) -> Single:
+    """A forecaster of the next 3 steps of the first 2 of 3 columns."""
+    inner = Stack(LSTM(6 if levels else 3, 9), Pointwise(nn.Linear(9, 6), 9, 6))
+    scale = torch.tensor([0.5, 2.0, 1.0])
+    return Single(Anchored(inner, 3, lag, scale, 3, 2, levels), ForecastHead(3, 2, torch.ones(2)))
+
 
 MODELS = {
     "elman": lambda: Elman(3, 5),
@@ -35,6 +46,17 @@ MODELS = {
         LSTM(3, 8), Residual(GRU(8, 8), "layer"), Residual(LSTM(8, 8), "rms"), Pointwise(nn.LayerNorm(8), 8)
     ),
     "linear": lambda: Stack(GRU(3, 8), Pointwise(nn.Linear(8, 2), 8, 2)),
+    "elman, all options": lambda: Elman(3, 5, layer_norm=True, zoneout=0.2, recurrent_dropout=0.1).eval(),
+    "relu, zoneout": lambda: Elman(4, 18, nonlinearity="relu", zoneout=0.3).eval(),
+    "gru, all options": lambda: GRU(3, 17, layer_norm=True, zoneout=0.2, recurrent_dropout=0.1).eval(),
+    "gru, norm, no bias": lambda: GRU(3, 6, bias=False, layer_norm=True),
+    "lstm, projection": lambda: LSTM(3, 20, projection=7),
+    "lstm, all options": lambda: LSTM(
+        3, 9, projection=4, layer_norm=True, zoneout=0.1, zoneout_cell=0.4, recurrent_dropout=0.2, initial="learned"
+    ).eval(),
+    **{name: (lambda pool=pool: Stack(GRU(3, 9), pool(9))) for name, pool in POOLS.items()},
+    "last value": lambda: anchored(1, True),
+    "last season": lambda: anchored(4, False),
     "classes": lambda: Single(Stack(Pointwise(Units(11, 6), 1, 6), LSTM(6, 9)), ClassHead(9, 11)),
     "numbers": lambda: Single(Stack(GRU(3, 9)), NumberHead(9, 2)),
     "forecast": lambda: Single(Stack(LSTM(2, 9), Pointwise(nn.Linear(9, 6), 9, 6)), ForecastHead(3, 2, torch.ones(2))),
@@ -126,13 +148,29 @@ def test_weights_are_those_of_the_moment() -> None:
     assert np.abs(Stepper(model).step(x) - before).max() > 1e-3
 
 
+class Smallest(Pool):
+    """A pool that nobody knows."""
+
+    def terms(self, x: torch.Tensor) -> torch.Tensor:
+        return -x
+
+
+def test_a_trained_forecaster_steps(series_file, tmp_path) -> None:
+    clew.train(series_file, tmp_path / "run", steps=20, width=6, progress=False)
+    model = clew.load(tmp_path / "run").model
+    x = torch.randn(2, 30, model.body.input_size)
+    with torch.no_grad():
+        y, _ = model(x)
+    stepper = Stepper(model, 2)
+    ours = np.stack([stepper.step(x[:, t]) for t in range(30)], 1)
+    np.testing.assert_allclose(ours, y.numpy(), atol=1e-5 * float(y.abs().max()))
+
+
 def test_refusals() -> None:
     with pytest.raises(NotCausalError):
         Stepper(Single(Bidirectional(GRU(2, 3), GRU(2, 3)), NumberHead(6)))
-    with pytest.raises(ClewError, match="projection"):
-        Stepper(LSTM(3, 5, projection=2))
-    with pytest.raises(ClewError, match="layer norm"):
-        Stepper(GRU(3, 5, layer_norm=True))
+    with pytest.raises(ClewError, match="no operation for Smallest"):
+        Stepper(Stack(GRU(3, 5), Smallest(5)))
     with pytest.raises(ClewError, match="Tanh"):
         Stepper(Stack(GRU(3, 5), Pointwise(nn.Tanh(), 5)))
     with pytest.raises(ClewError, match="unknown weights 'int4'"):

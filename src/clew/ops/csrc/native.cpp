@@ -81,16 +81,20 @@ void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int
 // A list of operations that is bound once and run at every step. Whoever adds to it keeps the buffers alive.
 class Stepper {
  public:
-  void add(int operation, int kept, int64_t B, int64_t in, int64_t out, int64_t x_stride, int64_t y_stride,
-           float epsilon, const nb::dict& addresses) {
-    if (operation < 0 || operation >= OPERATIONS || kept < 0 || kept >= KEPT)
+  // sizes: B, in, out, the strides of x, y, other and state, lag, columns; numbers: epsilon, limit, keep, keep_c.
+  void add(int operation, int kept, const std::vector<int64_t>& sizes, const std::vector<float>& numbers,
+           const nb::dict& addresses) {
+    if (operation < 0 || operation >= OPERATIONS || kept < 0 || kept >= KEPT || sizes.size() != 9 || numbers.size() != 4)
       throw std::invalid_argument("no such operation");
     const Addresses a(addresses);
     Step op = {};
-    op.operation = operation, op.kept = kept, op.B = B, op.in = in, op.out = out;
-    op.x_stride = x_stride, op.y_stride = y_stride, op.epsilon = epsilon;
+    op.operation = operation, op.kept = kept;
+    op.B = sizes[0], op.in = sizes[1], op.out = sizes[2], op.x_stride = sizes[3], op.y_stride = sizes[4];
+    op.other_stride = sizes[5], op.state_stride = sizes[6], op.lag = sizes[7], op.columns = sizes[8];
+    op.epsilon = numbers[0], op.limit = numbers[1], op.keep = numbers[2], op.keep_c = numbers[3];
     op.x = a.at<float>("x"), op.units = a.at<int64_t>("units"), op.y = a.at<float>("y");
     op.state = a.at<float>("state"), op.next = a.at<float>("next"), op.scale = a.at<float>("scale");
+    op.other = a.at<float>("other"), op.old = a.at<float>("old"), op.begun = a.at<uint8_t>("begun");
     op.weight = a.at<void>("weight"), op.recurrent = a.at<void>("recurrent");
     op.bias = a.at<float>("bias"), op.bias_n = a.at<float>("bias_n");
     operations_.push_back(op);

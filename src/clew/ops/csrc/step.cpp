@@ -4,15 +4,11 @@
 // sets.
 #include "step.h"
 
-#include <math.h>
-
-#include "tile.h"
+#include "rows.h"
 
 namespace clew::CLEW_ISA {
 namespace {
 
-using S = float;
-constexpr int V = Simd<S>::V;
 constexpr int GATES_OF[PRODUCTS] = {1, 1, 1, 3, 4};
 
 constexpr int BLOCKS[PRODUCTS] = {4, 4, 4, 1, 1};  // of a panel: cells with several gates fill their registers with one
@@ -107,46 +103,14 @@ void any_product(const Step& op, bool from_the_last) {
   }
 }
 
-void norm(const Step& op, const S* x, S* y) {
-  const S* gain = static_cast<const S*>(op.weight);
-  S mean = 0, square = 0;
-  if (op.operation == LAYER_NORM) {
-    for (int64_t i = 0; i < op.in; ++i) mean += x[i];
-    mean /= op.in;
-  }
-  for (int64_t i = 0; i < op.in; ++i) square += (x[i] - mean) * (x[i] - mean);
-  const S inverse = 1 / sqrtf(square / op.in + op.epsilon);
-  for (int64_t i = 0; i < op.in; ++i)
-    y[i] = (x[i] - mean) * inverse * (gain ? gain[i] : 1) + (op.bias ? op.bias[i] : 0);
-}
-
-void log_softmax(const Step& op, const S* x, S* y) {
-  S most = x[0], sum = 0;
-  for (int64_t i = 1; i < op.in; ++i) most = x[i] > most ? x[i] : most;
-  for (int64_t i = 0; i < op.in; ++i) sum += expf(x[i] - most);
-  const S all = most + logf(sum);
-  for (int64_t i = 0; i < op.in; ++i) y[i] = x[i] - all;
-}
-
 void step(const Step* ops, int64_t n, bool from_the_last) {
   NoDenormals guard;
   for (const Step* op = ops; op < ops + n; ++op) {
-    if (op->operation < PRODUCTS) {
-      if (op->kept == FLOAT) any_product<float>(*op, from_the_last);
-      else if (op->kept == BFLOAT16) any_product<uint16_t>(*op, from_the_last);
-      else any_product<int8_t>(*op, from_the_last);
-      continue;
-    }
-    for (int64_t b = 0; b < op->B; ++b) {
-      const S* x = op->x + b * op->x_stride;
-      S* y = op->y + b * op->y_stride;
-      switch (op->operation) {
-        case LOOKUP: std::memcpy(y, static_cast<const S*>(op->weight) + op->units[b] * op->out, op->out * sizeof(S)); break;
-        case ADD: for (int64_t i = 0; i < op->out; ++i) y[i] = x[i] + op->state[b * op->y_stride + i]; break;
-        case LOG_SOFTMAX: log_softmax(*op, x, y); break;
-        default: norm(*op, x, y);
-      }
-    }
+    if (op->operation >= PRODUCTS)
+      for (int64_t b = 0; b < op->B; ++b) row(*op, b);
+    else if (op->kept == FLOAT) any_product<float>(*op, from_the_last);
+    else if (op->kept == BFLOAT16) any_product<uint16_t>(*op, from_the_last);
+    else any_product<int8_t>(*op, from_the_last);
   }
 }
 

@@ -14,10 +14,21 @@ enum Operation {
   STEP_LSTM,    // state: c
   PRODUCTS,     // how many of the above
   LOOKUP = PRODUCTS,  // y = table[units]; weight (rows, width)
-  ADD,          // y = x + state
+  ADD,          // y = x + other
   LAYER_NORM,   // y = (x - mean) / deviation * gain + bias; weight: gain
   RMS_NORM,
   LOG_SOFTMAX,
+  SQUASH,       // y = limit tanh(x / limit)
+  GATES_TANH,   // the cells once more, for those with a norm, a projection or zoneout: y = what h becomes without the
+  GATES_RELU,   // latter two. x: the input's part of the gates, other: the state's, (gate, unit); old: h
+  GATES_GRU,
+  GATES_LSTM,   // state: c; weight: the gain of c's norm, or null
+  MIX,          // y = keep y + (1 - keep) x
+  SUM_POOL,     // state += x; y = state
+  MAX_POOL,
+  MEAN_POOL,    // state += w [x, 1]; y = its first numbers by its last; w = e^other, or 1 without
+  ANCHOR,       // y = [x, (x - state[0]) / scale], or its last columns; state: the last `lag` inputs, moved on
+  RAISE,        // y[k] = state[k mod lag] + scale x[k], for each of `in` targets; scale as wide as y
   OPERATIONS,
 };
 
@@ -25,16 +36,18 @@ enum Kept { FLOAT, BFLOAT16, INT8, KEPT };  // how weights are kept
 
 struct Step {
   int operation, kept;
-  int64_t B, in, out, x_stride, y_stride;
+  int64_t B, in, out, x_stride, y_stride, other_stride, state_stride, lag, columns;  // columns: of each input in `state`
   const float* x;
   const int64_t* units;  // (B) LOOKUP
   float* y;
-  float* state;          // LSTM: c (B, y_stride). ADD: the other summand
-  float* next;           // cells: (B, y_stride)
+  float* state;          // (B, state_stride)
+  float* next;           // (B, y_stride) the products' cells and GATES_LSTM: room
+  const float *other, *old;
+  uint8_t* begun;        // (B) ANCHOR: whether the row has had an input
   const void *weight, *recurrent;  // packed W_ih, W_hh
   const float *bias, *bias_n;      // (blocks, G, V) both biases' sum; (HP) GRU: b_hn, which the reset gate also gates
   const float* scale;              // INT8: (blocks, G, V) what a weight of 1 means
-  float epsilon;
+  float epsilon, limit, keep, keep_c;
 };
 
 struct StepKernels {
