@@ -127,7 +127,7 @@ class _Call:
         keeps = training and self.keeps
         gates = scratch.take(ih, self.steps, self.gates * self.HP) if keeps or self.seen else None
         kept = scratch.take(ih, self.steps, self.HP) if keeps else None
-        if self.seen:
+        if self.seen and gates is not None:
             self.input_part(x_BTI, ih, b_ih, b_hh, gates)
         y, h, c = x_BTI.new_empty(B, T, H), _empty(h0), None if c0 is None else _empty(c0)
         reads = {"x": x_BTI, "ih": ih, "hh": hh, "b_ih": b_ih, "b_hh": b_hh, "h0": h0, "c0": c0, "hr": hr, "cr": cr}
@@ -148,22 +148,23 @@ class _Call:
             "dhr": _zeros(h0) if resets else None,
             "dcr": _zeros(h0) if resets and c0 is not None else None,
         }
+        reads |= {"y": y, "dy": dy, "dh": dh, "dc": dc}
         if self.seen:
-            within = {
-                "dgates": scratch.take(ih, self.steps, self.sections * self.HP),
-                "seen": scratch.take(ih, self.steps, self.seen),
-            }
+            dgates = scratch.take(ih, self.steps, self.sections * self.HP)
+            seen = scratch.take(ih, self.steps, self.seen)
+            self.run(True, reads, {**states, "dgates": dgates, "seen": seen})
+            dx, *weights = self.products(x_BTI, ih, b_ih, needed, dgates, seen)
         else:
+            dx = _empty(x_BTI) if needed[0] else None
             within = {
-                "dx": _empty(x_BTI) if needed[0] else None,
                 "d_ih": _zeros(ih) if needed[5] else None,
                 "d_hh": _zeros(hh) if needed[6] else None,
                 "db_ih": None if b_ih is None else _zeros(b_ih),
                 "db_hh": None if b_hh is None else _zeros(b_hh),
             }
-        self.run(True, {**reads, "y": y, "dy": dy, "dh": dh, "dc": dc}, {**states, **within})
+            self.run(True, reads, {"dx": dx, **states, **within})
+            weights = within.values()
         scratch.give(gates, kept)
-        dx, *weights = self.products(x_BTI, ih, b_ih, needed, **within) if self.seen else within.values()
         return dx, *states.values(), *weights
 
     def run(self, gradient: bool, reads: dict[str, Tensor | None], writes: dict[str, Tensor | None]) -> None:
