@@ -5,6 +5,7 @@ B rows, every buffer (B, width) with a row's numbers at a stride of whole vector
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -62,7 +63,7 @@ class Program:
         if isinstance(module, Residual):
             inner = self.layer(module.layer, self.pointwise(module.norm, x, module.input_size))
             y = self.buffer(module.output_size)
-            self.add(Op.ADD, x, y, module.input_size, module.output_size, other=inner)
+            self.add(Op.ADD, x, y, module.input_size, module.output_size, {"other": inner})
             return y
         if isinstance(module, Pointwise):
             return self.pointwise(module.module, x, module.input_size)
@@ -82,7 +83,7 @@ class Program:
             x = self.linear(x, head.readout.weight, head.readout.bias)
             if isinstance(head, ClassHead):
                 y = self.buffer(width)
-                self.add(Op.LOG_SOFTMAX, x, y, width, width)
+                self.add(Op.LOG_SOFTMAX, x, y, width, width, {})
                 x = y
             return x[:, :width]
         if isinstance(head, ForecastHead):
@@ -99,7 +100,8 @@ class Program:
         if isinstance(module, Units):
             table = module.vectors.weight
             y = self.buffer(table.shape[1])
-            self.add(Op.LOOKUP, x, y, *table.shape, units=x, weight=self.hold(_numpy(table)))
+            arrays = {"units": x, "weight": self.hold(_numpy(table))}
+            self.add(Op.LOOKUP, x, y, len(table), table.shape[1], arrays)
             return y
         if isinstance(module, nn.LayerNorm | nn.RMSNorm) and tuple(module.normalized_shape) == (width,):
             epsilon = module.eps if module.eps is not None else torch.finfo(torch.float32).eps
@@ -114,12 +116,12 @@ class Program:
 
     def norm(self, x, width: int, gain: Tensor | None, bias: Tensor | None, epsilon=EPSILON, kind=Op.LAYER_NORM):
         y, has = self.buffer(width), {"weight": gain, "bias": bias}
-        self.add(kind, x, y, width, width, epsilon=epsilon, **self.vectors(has))
+        self.add(kind, x, y, width, width, self.vectors(has), epsilon=epsilon)
         return y
 
     def squash(self, x: np.ndarray, width: int, limit: float) -> np.ndarray:
         y = self.buffer(width)
-        self.add(Op.SQUASH, x, y, width, width, limit=limit)
+        self.add(Op.SQUASH, x, y, width, width, {}, limit=limit)
         return y
 
     def pool(self, pool: Pool, x: np.ndarray) -> np.ndarray:
@@ -128,11 +130,11 @@ class Program:
             raise _unknown(pool)
         H, y, total = pool.input_size, self.buffer(pool.input_size), self.buffer(pool.state_size)
         self.state.append(total[:, : pool.state_size])
-        more = {}
+        arrays = {"state": total}
         if isinstance(pool, AttentionPool):
             key = self.squash(self.linear(x, pool.key.weight, pool.key.bias), H, 1.0)
-            more["other"] = self.squash(self.linear(key, pool.score.weight, None), 1, BOUND)
-        self.add(kinds[type(pool)], x, y, H, H, state=total, **more)
+            arrays["other"] = self.squash(self.linear(key, pool.score.weight, None), 1, BOUND)
+        self.add(kinds[type(pool)], x, y, H, H, arrays)
         return y
 
     def anchored(self, model: Anchored, x: np.ndarray) -> np.ndarray:
@@ -140,11 +142,11 @@ class Program:
         past, begun = self.hold(np.zeros((self.B, L * C), np.float32)), self.hold(np.zeros(self.B, np.bool_))
         self.state += [past.reshape(self.B, L, C), begun]
         features, y = self.buffer(model.inner.input_size), self.buffer(outputs)
-        scale = self.hold(_numpy(model.scale))
-        self.add(Op.ANCHOR, x, features, C, model.inner.input_size, lag=L, state=past, begun=begun, scale=scale)
-        scale = self.hold(_numpy(model.scale[: model.targets].repeat(model.ahead)))
+        arrays = {"state": past, "begun": begun, "scale": self.hold(_numpy(model.scale))}
+        self.add(Op.ANCHOR, x, features, C, model.inner.input_size, arrays, lag=L)
         inner = self.layer(model.inner, features)
-        self.add(Op.RAISE, inner, y, model.targets, outputs, lag=L, columns=C, state=past, scale=scale)
+        arrays = {"state": past, "scale": self.hold(_numpy(model.scale[: model.targets].repeat(model.ahead)))}
+        self.add(Op.RAISE, inner, y, model.targets, outputs, arrays, lag=L, columns=C)
         return y
 
     # -------------------------------------------------------------------------------------------------------- cells
@@ -170,12 +172,11 @@ class Program:
         new = self.buffer(H)
         kind = Op(_kind(cell) - Op.TANH + Op.GATES_TANH)
         has = self.vectors({"weight": w.norm.cell if w.norm else None})
-        how = {"epsilon": EPSILON, "keep_c": cell.zoneout_cell}
-        old = {"old": h} if isinstance(cell, GRU) else {}
-        self.add(kind, gates[0], new, H, H, other=gates[1], next=self.buffer(H), **old, **state, **has, **how)
+        arrays = {"other": gates[1], "next": self.buffer(H), **has, **state, **({"old": h} if cell.gates == 3 else {})}
+        self.add(kind, gates[0], new, H, H, arrays, epsilon=EPSILON, keep_c=cell.zoneout_cell)
         if w.hr is not None:
             new = self.linear(new, w.hr, None)
-        self.add(Op.MIX, new, h, cell.output_size, cell.output_size, keep=cell.zoneout)
+        self.add(Op.MIX, new, h, cell.output_size, cell.output_size, {}, keep=cell.zoneout)
         return h
 
     def cell_state(self, cell: Elman | GRU | LSTM, h: np.ndarray) -> dict[str, np.ndarray]:
@@ -210,7 +211,7 @@ class Program:
             matrices = [m.to(torch.bfloat16).view(torch.int16) for m in matrices]
         for name, m in zip(("weight", "recurrent"), matrices, strict=False):
             arrays[name] = self.packed(m.contiguous(), G, H)
-        self.add(kind, x, y, wide, H, **({"next": y} if kind == Op.LINEAR else {}), **arrays)
+        self.add(kind, x, y, wide, H, {"next": y, **arrays})
 
     def packed(self, m: Tensor, G: int, H: int) -> np.ndarray:
         HP, source = native.padded(H, self.V), m.numpy()
@@ -225,6 +226,7 @@ class Program:
         y: np.ndarray,
         wide: int,
         out: int,
+        arrays: Mapping[str, np.ndarray],
         *,
         lag: int = 0,
         columns: int = 0,
@@ -232,7 +234,6 @@ class Program:
         limit: float = 0.0,
         keep: float = 0.0,
         keep_c: float = 0.0,
-        **arrays: np.ndarray,
     ) -> None:
         """An operation from x (B, wide) to y (B, out), by the names of csrc/step.h."""
         arrays = {"x": x, "y": y, **arrays}
