@@ -103,9 +103,9 @@ def main() -> None:
     draw(train)
     text = f"""# How fast
 
-Written by `scripts/benchmark_tables.py` from `results/4`, measured by `make bench` on {train["machine"]}, torch
-{train["torch"]}. Runners take turns in one process, numbers are compared before anything is timed, and a ratio is the
-median over the turns. The machine is shared: trust ratios, not milliseconds.
+Written by `scripts/benchmark_tables.py` from `results/4`, measured by `make bench` on {train["machine"]},
+torch {train["torch"]}. Runners take turns in one process, numbers are compared before anything is timed, and a ratio is
+the median over the turns. The machine is shared: trust ratios, not milliseconds.
 
 ## Training: forward and backward with the gradient of the input, 2 threads
 
