@@ -106,21 +106,21 @@ class _Call:
         self.options = options
         cell, self.backwards, lengths, reset, _ = options
         self.number, self.gates = CELLS[cell]
+        self.sections = 4 if cell == "gru" else self.gates  # of the gates' gradients: n has two
         self.keeps = cell in ("gru", "lstm")
         self.shape, self.wide = (*x_BTI.shape, hh.shape[1]), x_BTI.dtype == torch.float64
-        self.HP = padded(hh.shape[1], _native.lanes(self.wide))
+        B, T, I, H = self.shape
+        self.V = _native.lanes(self.wide)
+        self.HP = padded(H, self.V)
         self.lengths = None if lengths is None else lengths.to("cpu", torch.int64).contiguous()
+        self.real_BT = ref.valid_steps(x_BTI, self.lengths)
+        self.steps = B * T if self.lengths is None else int(self.lengths.sum())
         if reset is not None and self.backwards:
             reset = ref.piece_ends(reset, self.lengths)
         self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
-        B, T, I = x_BTI.shape
-        self.real_BT = ref.valid_steps(x_BTI, self.lengths)
-        self.steps = B * T if self.lengths is None else int(self.lengths.sum())
-        H, V = hh.shape[1], _native.lanes(self.wide)
-        self.seen = 0  # columns of what the weights' gradients are computed from; 0 where the kernels run the products
-        if self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE:
-            self.seen = padded(H + I + 1, V)
-        self.V, self.sections = V, 4 if cell == "gru" else self.gates
+        large = self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE
+        # Columns of what the weights' gradients are computed from: h before the step, x, 1. 0 where kernels do it all.
+        self.seen = padded(H + I + 1, self.V) if large else 0
 
     def forward(self, x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh, training):
         B, T, _, H = self.shape
