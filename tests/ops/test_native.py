@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clew import cells, ops
+from clew.errors import ShapeError
 from clew.ops import definition as ref
 from clew.ops import native
 from clew.ops.definition import Weights
@@ -310,3 +311,43 @@ def test_definition_from_the_end() -> None:
             state, after = problem.initial[0][row : row + 1], last[0]
         assert torch.allclose(h[row], after if n else problem.state[0][row])
         assert (y[row, n:] == 0).all()
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("build", [cells.Elman, cells.GRU, cells.LSTM])
+def test_second_derivatives_of_a_carried_and_learned_state(build, resets: bool) -> None:
+    """One tensor may stand for several arguments: the initial state, and a state that comes of the same weights."""
+    torch.manual_seed(0)
+    cell = build(2, 3, initial="learned").double()
+    x = torch.randn(2, 8, 2, dtype=torch.float64)
+    reset = torch.arange(8).expand(2, 8) == 3 if resets else None
+
+    def second() -> list[Tensor]:
+        _, state = cell(x)
+        y, _ = cell(x, state, reset=reset)
+        first = torch.autograd.grad(y.square().sum(), list(cell.parameters()), create_graph=True)
+        return [*first, *torch.autograd.grad(sum(g.square().sum() for g in first), list(cell.parameters()))]
+
+    ours = second()
+    with ops.reference():
+        assert_near([g.detach() for g in ours], [g.detach() for g in second()], 1e-10)
+
+
+def test_lengths_changed_afterwards_are_not_seen() -> None:
+    problem = Problem("gru", (3, 6, 2, 5))
+    outputs = problem.run(True)
+    first = problem.gradients(outputs, retain_graph=True)
+    problem.lengths.fill_(6)
+    assert all(torch.equal(a, b) for a, b in zip(first, problem.gradients(outputs), strict=True))
+
+
+def test_memory_of_inference_is_not_that_of_training() -> None:
+    problem = Problem("lstm", (16, 40, 8, 64), torch.float32)
+    with torch.inference_mode():
+        problem.run()
+    problem.gradients(problem.run())
+
+
+def test_a_state_of_wrong_size_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"LSTM: c must be \(4, 5\)"):
+        cells.LSTM(3, 5)(torch.zeros(4, 9, 3), cells.LSTM(3, 5).init_state(4)._replace(c=torch.zeros(1, 5)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -192,3 +194,17 @@ def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ClewError, match="compiled part"):
         Stepper(GRU(3, 5))
     assert GRU(3, 5)(torch.zeros(1, 2, 3))[0].shape == (1, 2, 5)
+
+
+def test_a_model_in_training_steps_as_outside_it_and_stays_in_training() -> None:
+    model = LSTM(3, 5, recurrent_dropout=0.5, zoneout=0.3).train()
+    stepper, x = Stepper(model), torch.randn(1, 6, 3)
+    assert stepper.error(x) < 1e-5
+    assert model.training
+    assert (list(tree.leaves(stepper.state))[-1] == 1).all()
+
+
+def test_a_step_outlives_its_stepper() -> None:
+    run = Stepper(GRU(3, 5)).run
+    gc.collect()
+    run()

@@ -111,6 +111,9 @@ class Classical(Recurrence):
             raise ShapeError(f"{name}: the state must be a {wanted}, got {tree.describe(state)}")
         if state is not None and state.h.shape[1:] != (self.output_size,):
             raise ShapeError(f"{type(self).__name__}: h is {self.output_size} wide, got {tuple(state.h.shape)}")
+        c = getattr(state, "c", None)
+        if state is not None and c is not None and c.shape != (wanted := (len(state.h), self.hidden_size)):
+            raise ShapeError(f"{type(self).__name__}: c must be {wanted}, got {tuple(c.shape)}")
         return super().begin(x_BTI, state, context, lengths, reset)
 
     @abstractmethod

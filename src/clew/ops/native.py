@@ -2,9 +2,9 @@
 
     B batch, T time, I input, H hidden, G gates, V numbers in a vector
 
-What the kernels do is in csrc/scan.cpp. Where weights are large, the products over all steps (what the input gives the
-gates, the gradients of the input and of the weights) are torch's, before and after. Weights are packed anew at every
-call, so no pack can be stale. The compiled part may be absent: without it everything works, only slower.
+What the kernels do is in csrc/forward.h and backward.h. Where weights are large, the products over all steps (what the
+input gives the gates, the gradients of the input and of the weights) are torch's, before and after. Weights are packed
+anew at every call, so no pack can be stale. The compiled part may be absent: without it everything works, only slower.
 
 Second derivatives are those of the definition, which is then run again.
 """
@@ -39,10 +39,15 @@ def native_info() -> dict[str, Any] | None:
 
 
 def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:
-    """Whether the kernels can run this: plain tensors of one kind on the CPU, no projection, no transform around."""
+    """Whether the kernels can run this: plain tensors of one kind on the CPU, no projection, no transform around.
+
+    Of other shapes torch's own kernels say what is wrong.
+    """
     if _native is None or w.hr is not None or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    if any(leaf.shape != (len(x_BTI), w.hh.shape[1]) for leaf in state):
         return False
     tensors = (x_BTI, *state, *(t for t in w if isinstance(t, Tensor)))
     return x_BTI.dtype in (torch.float32, torch.float64) and all(
@@ -112,12 +117,16 @@ class _Call:
         B, T, I, H = self.shape
         self.V = _native.lanes(self.wide)
         self.HP = padded(H, self.V)
-        self.lengths = None if lengths is None else lengths.to("cpu", torch.int64).contiguous()
+        # Copies, as they are read again in the gradient's pass.
+        self.lengths = None if lengths is None else lengths.to("cpu", torch.int64, copy=True).contiguous()
+        assert self.lengths is None or self.lengths.shape == (B,)
+        assert self.lengths is None or not ((self.lengths < 0) | (self.lengths > T)).any()
         self.real_BT = ref.valid_steps(x_BTI, self.lengths)
         self.steps = B * T if self.lengths is None else int(self.lengths.sum())
         if reset is not None and self.backwards:
             reset = ref.piece_ends(reset, self.lengths)
-        self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
+        self.reset = None if reset is None else reset.to("cpu", torch.bool, copy=True).contiguous()
+        assert self.reset is None or self.reset.shape == (B, T)
         large = self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE
         # Columns of what the weights' gradients are computed from: h before the step, x, 1. 0 where kernels do it all.
         self.seen = padded(H + I + 1, self.V) if large else 0
@@ -255,7 +264,9 @@ def spread(w: Tensor, G: int, V: int) -> Tensor:
 def _definition_gradients(options, inputs, gradients, needed):
     """Gradients that can be derived again."""
     cell, backwards, lengths, begins, _ = options
-    x_BTI, h0, c0, hr, cr, *weights = inputs
+    # Each by itself: a state may be the initial one too, or come from the same weights.
+    own: list[Any] = [None if t is None else t.view_as(t) for t in inputs]
+    x_BTI, h0, c0, hr, cr, *weights = own
     state = (h0, ()) if c0 is None else (h0, c0, ())
     initial = (hr, ()) if cr is None else (hr, cr, ())
 
@@ -263,6 +274,6 @@ def _definition_gradients(options, inputs, gradients, needed):
         return ref.run(cell, x, state, Weights(*weights), initial, lengths, reset)
 
     y, (*after, _) = ref.from_the_end(run, x_BTI, lengths, begins) if backwards else run(x_BTI, begins)
-    wanted = [t for t, need in zip(inputs, needed, strict=True) if need]
+    wanted = [t for t, need in zip(own, needed, strict=True) if need]
     found = iter(torch.autograd.grad((y, *after), wanted, gradients, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

@@ -4,6 +4,7 @@ system each of their pages costs a fault, which can take as long as the arithmet
 from __future__ import annotations
 
 import math
+import os
 import threading
 
 import torch
@@ -14,6 +15,17 @@ SMALL = 1 << 17  # bytes: below, the allocator's own store does
 
 _ready: list[Tensor] = []  # the latest last
 _lock = threading.Lock()
+
+
+def _anew() -> None:
+    """In a forked child: another thread of the parent's may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _ready.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_anew)
 
 
 def take(like: Tensor, *shape: int) -> Tensor:
@@ -34,7 +46,8 @@ def give(*tensors: Tensor | None) -> None:
     with _lock:
         for t in tensors:
             if t is not None and t.numel() * t.element_size() >= SMALL:
-                whole = t.new_empty(0).set_(t.untyped_storage())
+                with torch.inference_mode(False):  # else it may not be changed outside that mode
+                    whole = torch.empty(0, dtype=t.dtype).set_(t.untyped_storage())
                 _ready.append(whole)
         held = 0
         for i in range(len(_ready) - 1, -1, -1):

@@ -202,7 +202,7 @@ class Program:
             bias[2 * H :] = b_ih[2 * H :]
             arrays["bias_n"] = self.hold(_numpy(native.spread(b_hh[2 * H :], 1, self.V)))
         arrays["bias"] = self.hold(_numpy(native.spread(bias, G, self.V)))
-        matrices = [m.detach().float() for m in (ih, hh) if m is not None]
+        matrices = [m.detach().float().cpu() for m in (ih, hh) if m is not None]
         if self.weights == "int8":
             scale = torch.cat(matrices, 1).abs().amax(1).clamp_min(1e-12) / 127
             arrays["scale"] = self.hold(_numpy(native.spread(scale, G, self.V)))

@@ -9,12 +9,13 @@ float32 in any case. `error` measures what a choice costs on data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clew import tree
 from clew.cells import Encoder, Recurrence
@@ -64,14 +65,17 @@ class Stepper:
             raise NotCausalError("this model needs the future, so it has no step")
         self._program = Program(batch_size, weights)
         self._state = self._program.state
-        with torch.no_grad():
+        with torch.no_grad(), _evaluating(model):
             self._initial = model.init_state(batch_size)
             self.x, y = self._program.input(body)
             y = self._program.layer(body, y)
             self.y = self._program.head(model.head, y) if isinstance(model, Single) else y[:, : body.output_size]
-        self.run: Callable[[], None] = self._program.steps.run
-        """One step from `x` to `y`."""
+        self._run = self._program.steps.run
         self.reset()
+
+    def run(self) -> None:
+        """One step from `x` to `y`."""
+        self._run()
 
     def step(self, x: np.ndarray | Tensor) -> np.ndarray:
         """The output (B, O) for an input (B, I), and the state moved on."""
@@ -105,7 +109,20 @@ class Stepper:
         """
         before = self.state
         self.reset()
-        theirs = self._model.eval()(x_BTI)[0].flatten(2)
-        ours = torch.stack([torch.from_numpy(self.step(x).reshape(len(x), -1)) for x in x_BTI.unbind(1)], 1)
-        self.state = before
-        return float((ours - theirs).abs().max() / theirs.std().clamp_min(1e-12))
+        with _evaluating(self._model):
+            theirs = self._model(x_BTI)[0].flatten(2).cpu()
+        try:
+            steps = [torch.from_numpy(self.step(x.cpu()).reshape(len(x), -1)) for x in x_BTI.unbind(1)]
+        finally:
+            self.state = before
+        return float((torch.stack(steps, 1) - theirs).abs().max() / theirs.std().clamp_min(1e-12))
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

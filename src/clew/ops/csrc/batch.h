@@ -50,7 +50,11 @@ class Store {
   static constexpr size_t SMALL = 1 << 16;     // bytes: below, the allocator's own store does
   static constexpr size_t MOST = 32 << 20;
   static inline std::mutex lock_;
-  static inline std::vector<std::pair<void*, size_t>> ready_;
+  static inline std::vector<std::pair<void*, size_t>> ready_ = [] {
+    std::vector<std::pair<void*, size_t>> room;
+    room.reserve(MOST / SMALL + 2);  // giving back may not fail
+    return room;
+  }();
   static inline size_t ready_bytes_ = 0;
 };
 

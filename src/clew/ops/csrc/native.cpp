@@ -38,7 +38,7 @@ std::vector<InstructionSet> available() {  // the best first
 
 InstructionSet chosen = available().front();
 
-// Tensors by the names that scan.h has for them; one that is not named is not there.
+// Tensors by the names that scan.h, batch.h and step.h have for them; one that is not named is not there.
 class Addresses {
  public:
   explicit Addresses(const nb::dict& named) : named_(named) {}
@@ -145,6 +145,7 @@ void use(const std::string& name) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  find_torchs_team();
   m.def("build_info", &build_info, "How this module was built, and the instruction sets that this machine has.");
   m.def("use", &use, "Run the kernels of another instruction set.");
   m.def("lanes", [](bool wide) { return wide ? chosen.scans->f64.lanes : chosen.scans->f32.lanes; }, "Numbers in a vector.");

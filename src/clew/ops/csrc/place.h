@@ -1,4 +1,4 @@
-// Where the rows of one thread stand in a pass.
+// Where the rows of one team stand in a pass.
 #pragma once
 #include "products.h"
 #include "scan.h"
@@ -6,7 +6,7 @@
 namespace clew::CLEW_ISA {
 namespace {
 
-// h lies twice, for this step and the next.
+// h lies twice, for this step and the next. The gradient's pass has dh and dc in those places.
 template <class S>
 struct Place {
   const Part& part;

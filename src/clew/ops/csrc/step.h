@@ -1,6 +1,7 @@
 // One step of a stack of layers, as a list of operations on buffers that stay where they are.
 //
-//   B rows, every buffer (B, width) with a row's numbers at a stride of whole vectors, so that kernels need no edges
+//   B rows, every buffer between layers (B, width) with a row's numbers at a stride of whole vectors, so that kernels
+//   need no edges
 #pragma once
 #include <cstdint>
 
@@ -41,7 +42,7 @@ struct Step {
   const int64_t* units;  // (B) LOOKUP
   float* y;
   float* state;          // (B, state_stride)
-  float* next;           // (B, y_stride) the products' cells and GATES_LSTM: room
+  float* next;           // (B, y_stride) where LINEAR writes y; the cells' and GATES_LSTM's room
   const float *other, *old;
   uint8_t* begun;        // (B) ANCHOR: whether the row has had an input
   const void *weight, *recurrent;  // packed W_ih, W_hh

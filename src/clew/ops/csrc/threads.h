@@ -3,7 +3,8 @@
 #pragma once
 #include <cstring>
 #include <future>
-#include <system_error>
+#include <exception>
+#include <string>
 #include <thread>
 #include <vector>
 #if defined(__linux__)
@@ -35,11 +36,12 @@ struct Gomp {
     Gomp gomp;
     const auto look = [](dl_phdr_info* info, size_t, void* found) {
       if (!info->dlpi_name || !std::strstr(info->dlpi_name, "libgomp")) return 0;
-      *static_cast<void**>(found) = dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD);
+      *static_cast<std::string*>(found) = info->dlpi_name;
       return 1;
     };
-    void* library = nullptr;
-    dl_iterate_phdr(look, &library);
+    std::string name;  // opened only behind the walk, which holds the loader's lock
+    dl_iterate_phdr(look, &name);
+    void* library = name.empty() ? nullptr : dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
     if (!library) return gomp;
     gomp.parallel = reinterpret_cast<decltype(gomp.parallel)>(dlsym(library, "GOMP_parallel"));
     gomp.number = reinterpret_cast<decltype(gomp.number)>(dlsym(library, "omp_get_thread_num"));
@@ -48,6 +50,9 @@ struct Gomp {
     return gomp;
   }
 };
+
+// To be called where this module is loaded, so that a fork afterwards is known as one.
+inline void find_torchs_team() { Gomp::loaded(); }
 
 // False, and nothing was done, where the team is smaller than asked for: tasks may wait for one another.
 template <class Task>
@@ -70,6 +75,8 @@ bool on_torchs_team(int tasks, const Task& task) {
   return call.all;
 }
 #else
+inline void find_torchs_team() {}
+
 template <class Task>
 bool on_torchs_team(int, const Task&) {
   return false;
@@ -88,7 +95,7 @@ bool on_own_threads(int tasks, const Task& task) {
       others.emplace_back([&, i] {
         if (begin.get()) task(i);
       });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {
     there = false;
   }
   all_there.set_value(there);
