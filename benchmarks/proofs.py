@@ -34,6 +34,11 @@ PROOFS = {
         "bad texts, labels, tags and series in every format: exit 2, what, where, how to mend it",
         "a test for each, none failing",
     ),
+    "4/kernels": (
+        ["tests/golden", "tests/laws", "tests/ops"],
+        "the kernels against the definition, torch's samples and the laws, with our kernels and without them",
+        "a test for each, none failing",
+    ),
     "3/lanes": (
         ["tests/training/test_truncated.py"],
         "k2 = T gives the gradient of full BPTT; windows carry the state of the whole pass; accumulated gradients are"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 from itertools import product
 
@@ -239,7 +242,7 @@ def test_only_torch_leaves_the_kernels_out() -> None:
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 @pytest.mark.parametrize(("B", "H"), [(1, 80), (5, 80), (16, 80), (1, 300), (5, 300), (16, 300)])
 def test_threads_share_rows_or_units(B: int, H: int, cell: str) -> None:
-    """Rows where there are many, units where there are few or where the weights are large: see csrc/native.cpp."""
+    """Rows where there are many, units where there are few or where the weights are large: see csrc/batch.h."""
     before = torch.get_num_threads()
     problem = Problem(cell, (B, 80 if B == 1 else 16, 8, H), torch.float32)
     found = []
@@ -335,10 +338,33 @@ def test_second_derivatives_of_a_carried_and_learned_state(build, resets: bool) 
 
 def test_lengths_changed_afterwards_are_not_seen() -> None:
     problem = Problem("gru", (3, 6, 2, 5))
-    outputs = problem.run(True)
+    outputs = problem.run(True, True)
     first = problem.gradients(outputs, retain_graph=True)
     problem.lengths.fill_(6)
+    problem.reset.fill_(False)
+    derived = problem.gradients(outputs, create_graph=True)  # by the definition
+    assert_near([g.detach() for g in derived], first, 1e-12)
     assert all(torch.equal(a, b) for a, b in zip(first, problem.gradients(outputs), strict=True))
+
+
+FORKED = """
+import os, torch
+from clew import cells
+torch.set_num_threads(2)
+cell, x = cells.LSTM(64, 64), torch.zeros(16, 50, 64)
+torch.ones(2000, 2000).exp()  # a team of torch's, before any pass of ours
+child = os.fork()
+if child == 0:  # large operations of torch's own would wait here for ever
+    cell(x)
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_before_the_first_pass() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["0"], done.stderr
 
 
 def test_memory_of_inference_is_not_that_of_training() -> None:

@@ -5,6 +5,7 @@ The killed process is a fork, so that a kill costs milliseconds and not an impor
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -22,7 +23,17 @@ def tensors(step: int) -> dict[str, torch.Tensor]:
     return {"a": torch.full((150_000,), float(step)), "b": torch.full((3,), step), "none": torch.zeros(0, 4)}
 
 
-def save_for_ever(folder: Path, step: int) -> None:
+def save_for_ever(folder: Path, step: int, replaced: int | None) -> None:
+    """Save until killed: from outside, or where `replaced` is given by itself, before it would replace that many."""
+    if replaced is not None:
+        replace, calls = os.replace, itertools.count()
+
+        def killing(*paths: Path) -> None:
+            if next(calls) == replaced:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(*paths)
+
+        os.replace = killing
     while True:
         checkpoint.save(folder, step, tensors(step), {"number": step})
         step += 1
@@ -33,15 +44,18 @@ def main(folder: Path, count: int) -> dict[str, int]:
     draw = random.Random(0)
     found = {"kills": 0, "in the middle": 0, "lost": 0, "damaged": 0, "left over": 0}
     last = 0
-    for _ in range(count):
+    for number in range(count):
+        by_itself = number % 2 == 0  # so that half the kills are in the middle however slow or fast the disk is
+        replaced = draw.randrange(3) if by_itself else None
         child = os.fork()
         if child == 0:
             try:
-                save_for_ever(folder, last + 1)
+                save_for_ever(folder, last + 1, replaced)
             finally:
                 os._exit(1)
-        time.sleep(draw.uniform(0.003, 0.03))
-        os.kill(child, signal.SIGKILL)
+        if not by_itself:
+            time.sleep(draw.uniform(0.003, 0.03))
+            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found["kills"] += 1
         found["in the middle"] += any(folder.glob(".step-*.tmp"))

@@ -78,7 +78,7 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     print(found)
     assert found["kills"] == KILLS
-    assert found["in the middle"] > 0
+    assert found["in the middle"] >= KILLS // 2
     assert (found["lost"], found["damaged"], found["left over"]) == (0, 0, 0)
 
 

@@ -28,8 +28,6 @@ except ImportError:
     _native = None
 
 CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
-
-
 LARGE = 3 << 19  # bytes of weights: above, torch's products are faster than those within the kernels
 
 
@@ -73,7 +71,9 @@ def scan(
         initial: what a reset restores.
         backwards: see `clew.ops`.
     """
-    options = (cell, backwards, lengths, reset, torch.is_grad_enabled())  # inside the Function it never is
+    # Copies, as the gradient's pass reads them again. Inside the Function no gradient is ever enabled.
+    lengths, reset = (None if t is None else t.clone() for t in (lengths, reset))
+    options = (cell, backwards, lengths, reset, torch.is_grad_enabled())
     c, c_r = (state[1], initial[1]) if cell == "lstm" else (None, None)
     y, h, *rest = _Scan.apply(options, x_BTI, state[0], c, initial[0], c_r, w.ih, w.hh, w.bias_ih, w.bias_hh)
     return y, (h, *rest)
@@ -117,15 +117,14 @@ class _Call:
         B, T, I, H = self.shape
         self.V = _native.lanes(self.wide)
         self.HP = padded(H, self.V)
-        # Copies, as they are read again in the gradient's pass.
-        self.lengths = None if lengths is None else lengths.to("cpu", torch.int64, copy=True).contiguous()
+        self.lengths = None if lengths is None else lengths.to("cpu", torch.int64).contiguous()
         assert self.lengths is None or self.lengths.shape == (B,)
         assert self.lengths is None or not ((self.lengths < 0) | (self.lengths > T)).any()
         self.real_BT = ref.valid_steps(x_BTI, self.lengths)
         self.steps = B * T if self.lengths is None else int(self.lengths.sum())
         if reset is not None and self.backwards:
             reset = ref.piece_ends(reset, self.lengths)
-        self.reset = None if reset is None else reset.to("cpu", torch.bool, copy=True).contiguous()
+        self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
         assert self.reset is None or self.reset.shape == (B, T)
         large = self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE
         # Columns of what the weights' gradients are computed from: h before the step, x, 1. 0 where kernels do it all.

@@ -16,7 +16,7 @@ struct Chunk {
   int64_t M = 0;
 
   explicit Chunk(const Place<S>& at)
-      : at(at), gates_apart(at.gates_apart(GRADIENTS[KIND])), seen_apart(apart(at.pass.chunk * V, V) / V * GROUP),
+      : at(at), gates_apart(at.gates_apart(GRADIENTS[KIND])), seen_apart((at.pass.chunk | 1) * GROUP),
         gates(at.rest()), seen(gates + at.pass.chunk * gates_apart) {}
 
   S* gates_of(int64_t i, int64_t s) const {

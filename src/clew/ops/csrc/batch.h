@@ -143,9 +143,9 @@ class Sums {
       for (int64_t unit = 0; unit < p.H; ++unit) {
         const int64_t row = gate * p.H + unit, of_h = cell == GRU ? (gate + 1) % G : gate, of_x = gate + D - G;
         const int64_t panel = unit / most * most, wide = std::min(most, p.HP - panel);
-        const auto add = [&](S* sums, int64_t columns, const S* from, int64_t padded) {
+        const auto add = [&](S* into, int64_t columns, const S* from, int64_t padded) {
           from += panel * padded + unit - panel;
-          for (int64_t j = 0; sums && j < columns; ++j) sums[row * columns + j] += from[j * wide];
+          for (int64_t j = 0; into && j < columns; ++j) into[row * columns + j] += from[j * wide];
         };
         add(to.hh, p.H, hh_.get() + of_h * p.HP * p.HP, p.HP);
         add(to.ih, p.I, ih_.get() + gate * p.HP * p.IP, p.IP);
@@ -173,10 +173,10 @@ void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t
   const int teams = int(std::max<int64_t>(1, std::min<int64_t>(threads / members, B)));
   p.blocks = G > 1 && !gradient ? 1 : int(std::min<int64_t>(WIDEST, (blocks + members - 1) / members));
 
-  Buffer<S> ih(G * p.HP * p.IP), hh(G * p.HP * p.HP), x_bias(G * p.HP), bias_n(p.HP);
+  Buffer<S> ih(p.outside ? 0 : G * p.HP * p.IP), hh(G * p.HP * p.HP), x_bias(G * p.HP), bias_n(p.HP);
   if (gradient) {
     k.pack_transposed(G, cell == GRU ? 2 : 0, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
-    if (p.dx && !p.outside) k.pack_transposed(G, 0, WIDEST, p.H, p.HP, p.I, w.ih, ih.get());
+    if (p.dx) k.pack_transposed(G, 0, WIDEST, p.H, p.HP, p.I, w.ih, ih.get());
   } else {
     k.pack(G, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
     if (!p.outside) k.pack(G, p.blocks, p.H, p.HP, p.I, w.ih, ih.get());

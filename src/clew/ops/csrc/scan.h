@@ -85,11 +85,13 @@ struct ScanKernels {
 // Rows of a chunk's buffers lie an odd number of vectors apart, so that they do not meet in the same lines of a cache.
 inline int64_t apart(int64_t numbers, int64_t V) { return (numbers / V | 1) * V; }
 
-// Numbers of room that a team needs: the state of its rows, and a chunk's gates, or their gradients and what they saw.
+// Numbers of room that a team needs: the state of its rows and, unless the products are outside, a chunk's gates, or
+// their gradients and what they saw.
 template <class S>
 int64_t room_for(int cell, bool gradient, int64_t rows, const Pass<S>& p, int64_t V) {
+  if (p.outside) return 3 * rows * p.HP;
   const int64_t gates = gradient ? GRADIENTS[cell] : GATES[cell], seen = gradient ? p.HP + p.IP : 0;
-  return 3 * rows * p.HP + p.chunk * apart(gates * p.HP, V) + seen * apart(p.chunk * V, V) / V;
+  return 3 * rows * p.HP + p.chunk * apart(gates * p.HP, V) + seen * (p.chunk | 1);
 }
 
 extern const ScanKernels scans_baseline, scans_avx2, scans_avx512;
