@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from clew import ops, tree
 from clew.errors import ShapeError
+from clew.ops import algebra
 from clew.ops import definition as ref
 from clew.tree import State
 
@@ -160,7 +161,7 @@ class LinearRecurrence(Recurrence):
 
     def step(self, x_BI: Tensor, state: State, context: State | None = None) -> tuple[Tensor, State]:
         a_BN, b_BN = self.coefficients(x_BI)
-        h_BN = ref.linear_step(a_BN, b_BN, state)
+        h_BN = algebra.linear_step(a_BN, b_BN, state)
         return self.readout(h_BN, x_BI), h_BN
 
     def forward(

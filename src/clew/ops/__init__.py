@@ -4,7 +4,9 @@ Every op takes a whole sequence, the state before it and the state that a reset 
 the state after it. Gradients flow through all of them.
 
     elman_scan, gru_scan, lstm_scan     x (B, T, I) and `Weights`; state (h, mask) or (h, c, mask)
-    linear_scan                         h[t] = a[t] h[t-1] + b[t]; a, b (B, T, N), state (B, N)
+    linear_scan, max_scan               one number a step and unit; state h (B, N), or complex (B, N, 2)
+    selective_scan                      N numbers a channel; state h (B, D, N)
+    matrix_scan                         a matrix a head; state S (B, H, K, V)
 
 `mask` is a per-sequence dropout mask on what the gates see of h (Gal & Ghahramani 2016), `()` when there is none.
 `backwards` reads each row from its last real step to its first: y stands where its x does, and each piece that a reset
@@ -25,11 +27,24 @@ import torch
 from torch import Tensor
 
 from clew.ops import definition as ref
-from clew.ops import native, ragged, torch_own
+from clew.ops import native, native_linear, ragged, torch_own
 from clew.ops.definition import Norm, Weights, Zoneout
 from clew.tree import State
 
-__all__ = ["Norm", "Weights", "Zoneout", "elman_scan", "gru_scan", "linear_scan", "lstm_scan", "only", "reference"]
+__all__ = [
+    "Norm",
+    "Weights",
+    "Zoneout",
+    "elman_scan",
+    "gru_scan",
+    "linear_scan",
+    "lstm_scan",
+    "matrix_scan",
+    "max_scan",
+    "only",
+    "reference",
+    "selective_scan",
+]
 
 Implementation = Literal["torch", "reference"]
 WORTH_PACKING = 8  # steps of all rows: for fewer, packing the weights takes longer than torch's own kernels
@@ -110,15 +125,75 @@ def linear_scan(
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """All states h[t] = a[t] h[t-1] + b[t], (B, T, N), and the last, (B, N). Padded steps give 0 and keep the state."""
+    """All states h[t] = a[t] h[t-1] + b[t], (B, T, N), and the last, (B, N); complex where they are (..., N, 2).
 
-    def step(ab: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = ab.chunk(2, -1)
-        h = ref.linear_step(a, b, h)
-        return h, h
+    Padded steps give 0 and keep the state. `a` may be the same for all rows or steps: an expanded tensor is not copied.
+    """
+    kernel = native_linear.REAL if h_BN.ndim == 2 else native_linear.COMPLEX
+    return _linear(kernel, (a_BTN, b_BTN, h_BN, initial), lengths, reset)
 
-    N = h_BN.shape[-1]
-    return ref.scan(step, torch.cat([a_BTN, b_BTN], -1), h_BN, initial, lengths, reset, output_size=N)
+
+def max_scan(
+    a_BTN: Tensor,
+    b_BTN: Tensor,
+    m_BN: Tensor,
+    *,
+    initial: Tensor,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """All m[t] = max(m[t-1] + a[t], b[t]), (B, T, N), and the last: what keeps exponential gates in range."""
+    return _linear(native_linear.MAXIMUM, (a_BTN, b_BTN, m_BN, initial), lengths, reset)
+
+
+def selective_scan(
+    x_BTD: Tensor,
+    dt_BTD: Tensor,
+    A_DN: Tensor,
+    B_BTN: Tensor,
+    C_BTN: Tensor,
+    h_BDN: Tensor,
+    *,
+    initial: Tensor,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y[t] = C[t] h[t] of h[t] = exp(dt[t] A) h[t-1] + dt[t] x[t] B[t], (B, T, D), and the last state (B, D, N)."""
+    tensors = (x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, h_BDN, initial)
+    return _linear(native_linear.SELECTIVE, tensors, lengths, reset)
+
+
+def matrix_scan(
+    q_BTHK: Tensor,
+    k_BTHK: Tensor,
+    v_BTHV: Tensor,
+    w_BTHK: Tensor,
+    S_BHKV: Tensor,
+    *,
+    initial: Tensor,
+    erase: tuple[Tensor, Tensor] | None = None,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y[t] = S[t]' q[t] of S[t] = w[t] S[t-1] + a[t] (b[t]' S[t-1]) + k[t] v[t]', and the last state.
+
+    Args:
+        w_BTHK: the decay of each row of S, or (B, T, H, 1) of all of it.
+        erase: a and b (B, T, H, K): -beta k and k for the delta rule. None leaves that term out.
+
+    Returns:
+        outputs (B, T, H, V), 0 where padded, and the state (B, H, K, V).
+    """
+    a, b = erase or (None, None)
+    return _linear(native_linear.MATRIX, (q_BTHK, k_BTHK, v_BTHV, w_BTHK, a, b, S_BHKV, initial), lengths, reset)
+
+
+def _linear(
+    kernel: native_linear.Kernel, tensors: tuple[Tensor | None, ...], lengths: Tensor | None, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if _only.get() is None and native_linear.takes(tensors):
+        return native_linear.scan(kernel, tensors, lengths, reset)
+    return kernel.definition(*tensors, lengths, reset)
 
 
 def _scan(

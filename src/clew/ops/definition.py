@@ -9,7 +9,7 @@ A step takes the input's part of the pre-activations, so that a whole sequence c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,34 +88,35 @@ def run(
 
 
 def scan(
-    step: Callable[[Tensor, State], tuple[Tensor, State]],
-    x_BTI: Tensor,
+    step: Callable[[Any, State], tuple[Tensor, State]],
+    x_BTI: State,
     state: State,
     initial: State,
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
-    output_size: int = 0,
+    output_size: int | tuple[int, ...] = 0,
 ) -> tuple[Tensor, State]:
-    """Fold `step` over time.
+    """Fold `step` over time. What it takes may be a tensor (B, T, ...) or a tuple of them.
 
     A padded step (t >= lengths) leaves the state exactly as it was and gives 0; a reset replaces the row's state by
     `initial` before the step. Padding is cut out with `where`, so a NaN there reaches neither numbers nor gradients.
     """
-    T = x_BTI.shape[1]
-    real_BT = valid_steps(x_BTI, lengths)
+    first = next(tree.leaves(x_BTI))
+    B, T = first.shape[:2]
+    real_BT = valid_steps(first, lengths)
     if real_BT is not None:
-        x_BTI = hide_padding(x_BTI, real_BT)
+        x_BTI = tree.map(lambda leaf: hide_padding(leaf, real_BT), x_BTI)
     ys = []
     for t in range(T):
         before = state if reset is None else tree.where(reset[:, t], initial, state)
-        y_BH, after = step(x_BTI[:, t], before)
+        y_BH, after = step(tree.map(lambda leaf, t=t: leaf[:, t], x_BTI), before)
         if real_BT is not None:
             after = tree.where(real_BT[:, t], after, state)
             y_BH = tree.where(real_BT[:, t], y_BH, torch.zeros_like(y_BH))
         state = after
         ys.append(y_BH)
     if not ys:
-        return x_BTI.new_zeros(x_BTI.shape[0], 0, output_size), state
+        return first.new_zeros(B, 0, *(output_size if isinstance(output_size, tuple) else (output_size,))), state
     return torch.stack(ys, 1), state
 
 
@@ -128,7 +129,7 @@ def valid_steps(x: Tensor, lengths: Tensor | None) -> Tensor | None:
 
 def hide_padding(x_BTI: Tensor, real_BT: Tensor) -> Tensor:
     """Zeros where the padding was, whatever it held."""
-    return torch.where(real_BT[:, :, None], x_BTI, x_BTI.new_zeros(()))
+    return torch.where(real_BT.view(*real_BT.shape, *[1] * (x_BTI.ndim - 2)), x_BTI, x_BTI.new_zeros(()))
 
 
 def turn(x_BTI: Tensor, lengths: Tensor | None) -> Tensor:
@@ -218,7 +219,3 @@ def lstm_step(
         h = F.linear(h, w.hr)
     return z.mix(z.h, h_BP, h), c
 
-
-def linear_step(a_BN: Tensor, b_BN: Tensor, h_BN: Tensor) -> Tensor:
-    """h' = a h + b, elementwise: the step of every diagonal linear recurrence."""
-    return a_BN * h_BN + b_BN

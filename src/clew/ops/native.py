@@ -12,6 +12,7 @@ Second derivatives are those of the definition, which is then run again.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,21 +37,28 @@ def native_info() -> dict[str, Any] | None:
     return None if _native is None else dict(_native.build_info())
 
 
-def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:
-    """Whether the kernels can run this: plain tensors of one kind on the CPU, no projection, no transform around.
+def compiled() -> Any:
+    """The compiled part; only where `plain` said yes."""
+    return _native
 
-    Of other shapes torch's own kernels say what is wrong.
-    """
-    if _native is None or w.hr is not None or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+
+def plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether kernels can read these: plain tensors of one kind on the CPU, no transform around, and kernels there."""
+    if _native is None or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False
-    if any(leaf.shape != (len(x_BTI), w.hh.shape[1]) for leaf in state):
-        return False
-    tensors = (x_BTI, *state, *(t for t in w if isinstance(t, Tensor)))
-    return x_BTI.dtype in (torch.float32, torch.float64) and all(
-        type(t) in (Tensor, torch.nn.Parameter) and t.dtype == x_BTI.dtype and t.device.type == "cpu" for t in tensors
+    dtype = tensors[0].dtype
+    return dtype in (torch.float32, torch.float64) and all(
+        type(t) in (Tensor, torch.nn.Parameter) and t.dtype == dtype and t.device.type == "cpu" for t in tensors
     )
+
+
+def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:
+    """Whether the kernels can run this: no projection. Of other shapes torch's own kernels say what is wrong."""
+    if w.hr is not None or any(leaf.shape != (len(x_BTI), w.hh.shape[1]) for leaf in state):
+        return False
+    return plain((x_BTI, *state, *(t for t in w if isinstance(t, Tensor))))
 
 
 def scan(

@@ -2,13 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <memory>
-#include <mutex>
-#include <new>
 #include <numeric>
-#include <utility>
 #include <vector>
 
 #include "scan.h"
+#include "store.h"
 #include "threads.h"
 
 namespace clew {
@@ -18,62 +16,6 @@ constexpr int64_t CACHE = 3 << 18;         // bytes of weights that a core's own
 constexpr int64_t WORTH_A_WAIT = 1 << 18;  // bytes of weights a step: below, waiting for one another costs more
 constexpr int64_t FEW_ROWS = 4;            // for a thread: a tile of fewer leaves the arithmetic idle
 constexpr int64_t CHUNK = 128;             // real steps: what belongs to them stays in a core's cache beside the weights
-
-// Memory that one pass leaves to the next: fresh from the system each page costs a fault.
-class Store {
- public:
-  static void* take(size_t& bytes) {
-    {
-      const std::unique_lock<std::mutex> held(lock_, std::try_to_lock);  // after a fork it may be held for ever
-      for (size_t i = held ? ready_.size() : 0; i-- > 0;)
-        if (const auto [data, size] = ready_[i]; size >= bytes && size <= 2 * bytes) {
-          ready_.erase(ready_.begin() + i);
-          ready_bytes_ -= bytes = size;
-          return data;
-        }
-    }
-    return ::operator new(bytes, LINE);
-  }
-
-  static void give(void* data, size_t bytes) {
-    const std::unique_lock<std::mutex> held(lock_, std::try_to_lock);
-    if (!held || bytes < SMALL || bytes > MOST) return ::operator delete(data, LINE);
-    ready_.push_back({data, bytes});
-    for (ready_bytes_ += bytes; ready_bytes_ > MOST; ready_.erase(ready_.begin())) {  // the oldest first
-      ready_bytes_ -= ready_[0].second;
-      ::operator delete(ready_[0].first, LINE);
-    }
-  }
-
- private:
-  static constexpr std::align_val_t LINE{64};  // a cache's, which is also a vector's
-  static constexpr size_t SMALL = 1 << 16;     // bytes: below, the allocator's own store does
-  static constexpr size_t MOST = 32 << 20;
-  static inline std::mutex lock_;
-  static inline std::vector<std::pair<void*, size_t>> ready_ = [] {
-    std::vector<std::pair<void*, size_t>> room;
-    room.reserve(MOST / SMALL + 2);  // giving back may not fail
-    return room;
-  }();
-  static inline size_t ready_bytes_ = 0;
-};
-
-template <class S>
-class Buffer {
- public:
-  explicit Buffer(int64_t n) : n_(n), bytes_(n * sizeof(S)), data_(n ? static_cast<S*>(Store::take(bytes_)) : nullptr) {}
-  Buffer(Buffer&& other) : n_(other.n_), bytes_(other.bytes_), data_(std::exchange(other.data_, nullptr)) {}
-  ~Buffer() {
-    if (data_) Store::give(data_, bytes_);
-  }
-  S* get() const { return data_; }
-  void clear() { std::fill_n(data_, n_, S(0)); }
-
- private:
-  int64_t n_;
-  size_t bytes_;
-  S* data_;
-};
 
 struct Share {  // of one team
   std::vector<int64_t> row, length, start;

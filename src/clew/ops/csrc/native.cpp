@@ -1,5 +1,6 @@
-// The compiled part of clew.ops, seen from Python: which kernels there are, and what they are called with. Plain addresses and no torch headers, so that one build serves every torch; ops/native.py knows what they
-// must point at.
+// The compiled part of clew.ops, seen from Python: which kernels there are, and what they are called with. Plain
+// addresses and no torch headers, so that one build serves every torch; ops/native.py and ops/native_linear.py know what
+// they must point at.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -8,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "algebra.h"
 #include "batch.h"
+#include "items.h"
 #include "step.h"
 
 namespace nb = nanobind;
@@ -20,6 +23,7 @@ struct InstructionSet {
   const char* name;
   const ScanKernels* scans;
   const StepKernels* steps;
+  const Algebras* algebras;
 };
 
 std::vector<InstructionSet> available() {  // the best first
@@ -29,10 +33,10 @@ std::vector<InstructionSet> available() {  // the best first
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-    found.push_back({"avx512", &scans_avx512, &steps_avx512});
-  if (avx2) found.push_back({"avx2", &scans_avx2, &steps_avx2});
+    found.push_back({"avx512", &scans_avx512, &steps_avx512, &algebras_avx512});
+  if (avx2) found.push_back({"avx2", &scans_avx2, &steps_avx2, &algebras_avx2});
 #endif
-  found.push_back({"baseline", &scans_baseline, &steps_baseline});
+  found.push_back({"baseline", &scans_baseline, &steps_baseline, &algebras_baseline});
   return found;
 }
 
@@ -76,6 +80,40 @@ void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int
           bool relu, const nb::dict& addresses) {
   if (cell < 0 || cell >= CELLS || sizes.size() != 6) throw std::invalid_argument("no such pass");
   (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
+}
+
+// A pass of a recurrence that is linear in its state; sizes: B, T, chunk, parts, then those of algebra.h in their order.
+template <class S>
+void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>& n, const Addresses& a) {
+  const AlgebraKernels<S>& k = chosen.algebras->of(S());
+  const Time time = {n[0], n[1], n[2], a.at<int64_t>("lengths"), a.at<uint8_t>("reset")};
+  const S *h0 = a.at<S>("h0"), *hr = a.at<S>("hr"), *dy = a.at<S>("dy"), *dh = a.at<S>("dh");
+  S *y = a.at<S>("y"), *h = a.at<S>("h"), *kept = a.at<S>("kept"), *dh0 = a.at<S>("dh0"), *dhr = a.at<S>("dhr");
+  const nb::gil_scoped_release release;
+  if (kind == MATRIX) {
+    const Matrix<S> p = {time, n[4], n[5], n[6], n[7], a.at<S>("q"), a.at<S>("k"), a.at<S>("w"), a.at<S>("v"),
+                         a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, kept, dy, dh, a.at<S>("dq"), a.at<S>("dk"),
+                         a.at<S>("dv"), a.at<S>("dw"), a.at<S>("da"), a.at<S>("db"), dh0, dhr};
+    over_items<S>(threads, time.B * p.H, k.matrix_room(p, gradient),
+                  [&](int64_t item, S* room) { k.matrix(p, gradient, item, room); });
+  } else if (kind == SELECTIVE) {
+    const Selective<S> p = {time, n[4], n[5], n[3], a.at<S>("x"), a.at<S>("dt"), a.at<S>("A"), a.at<S>("B"),
+                            a.at<S>("C"), h0, hr, y, h, kept, dy, dh, a.at<S>("dx"), a.at<S>("ddt"), a.at<S>("dA"),
+                            a.at<S>("dB"), a.at<S>("dC"), dh0, dhr};
+    over_items<S>(threads, time.B * p.parts, k.selective_room(p, gradient),
+                  [&](int64_t item, S* room) { k.selective(p, gradient, item, room); });
+  } else {
+    const Elementwise<S> p = {time, n[4], n[3], n[5], n[6], a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, dy, dh,
+                              a.at<S>("da"), a.at<S>("db"), dh0, dhr};
+    over_items<S>(threads, time.B * p.parts, k.elementwise_room(p, gradient),
+                  [&](int64_t item, S* room) { k.elementwise[kind](p, gradient, item, room); });
+  }
+}
+
+void algebra(int kind, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes,
+             const nb::dict& addresses) {
+  if (kind < 0 || kind >= ALGEBRAS || sizes.size() != 8) throw std::invalid_argument("no such pass");
+  (wide ? algebra_of<double> : algebra_of<float>)(kind, gradient, threads, sizes, Addresses(addresses));
 }
 
 // A list of operations that is bound once and run at every step. Whoever adds to it keeps the buffers alive.
@@ -155,4 +193,5 @@ NB_MODULE(_native, m) {
       .def("add", &Stepper::add)
       .def("run", &Stepper::run);
   m.def("scan", &scan, "A pass over a batch, see ops/native.py.");
+  m.def("algebra", &algebra, "A pass over a batch, see ops/native_linear.py.");
 }

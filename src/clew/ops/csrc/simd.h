@@ -8,6 +8,9 @@
 #include <immintrin.h>
 #endif
 
+#define CLEW_TABLE2(NAME, ISA) NAME##_##ISA
+#define CLEW_TABLE(NAME, ISA) CLEW_TABLE2(NAME, ISA)  // the name of this instruction set's table
+
 namespace clew::CLEW_ISA {
 
 template <class S>
@@ -164,6 +167,22 @@ static inline Vec<S> tanh(Vec<S> x) {
 template <class S>
 static inline Vec<S> relu(Vec<S> x) {
   return x < 0 ? Vec<S>{} : x;  // a NaN stays one
+}
+
+template <class S>
+static inline Vec<S> exponential(Vec<S> x) {  // never 0: e^-87 at least, or e^-708
+  const Exp<S> e(clamp<S>(x, sizeof(S) == 4 ? S(87) : S(708)));
+  return e.scale + e.scale * e.q;
+}
+
+template <class S>
+static inline S sum(Vec<S> v) {
+  S parts[Simd<S>::V];
+  std::memcpy(parts, &v, sizeof v);
+#pragma GCC unroll 4
+  for (int half = Simd<S>::V / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
 }
 
 // Numbers too small for a full mantissa slow a processor twenty-fold: they are taken for 0 while this lives.

@@ -3,8 +3,6 @@
 #include "simd.h"
 
 #define INLINE static inline __attribute__((always_inline))
-#define CLEW_TABLE2(NAME, ISA) NAME##_##ISA
-#define CLEW_TABLE(NAME, ISA) CLEW_TABLE2(NAME, ISA)  // the name of this instruction set's table
 
 namespace clew::CLEW_ISA {
 
