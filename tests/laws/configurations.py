@@ -61,6 +61,12 @@ OPTIONS: dict[str, dict[str, dict]] = {
         "zoneout of c": {"zoneout_cell": 0.4},
         "everything": {**MANY, "zoneout_cell": 0.1, "projection": 2, "forget_bias": 2.0, "recurrent_init": "uniform"},
     },
+    "mingru": {
+        "defaults": {},
+        "linear candidate": {"positive": False},
+        "everything": {"positive": False, "bias": False},
+    },
+    "gla": {"defaults": {}, "everything": {"heads": 2, "keys": 1.0, "rank": 3, "slowness": 2.0}},
 }
 if missing := set(cells.RECURRENCES) ^ set(OPTIONS):
     raise AssertionError(f"tests/laws/configurations.py and cells.RECURRENCES differ in: {', '.join(sorted(missing))}")

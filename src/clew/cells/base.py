@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from clew import ops, tree
 from clew.errors import ShapeError
-from clew.ops import algebra
 from clew.ops import definition as ref
 from clew.tree import State
 
@@ -138,31 +137,25 @@ class Encoder(nn.Module, ABC):
         """Outputs (B, T, H) and the final states. `reset` begins a new piece: nothing passes it in either direction."""
 
 
-class LinearRecurrence(Recurrence):
-    """A diagonal linear recurrence h[t] = a[t] h[t-1] + b[t], whose a and b do not depend on h.
+class Scanned(Recurrence):
+    """A recurrence whose arithmetic over whole sequences comes first: a step is a sequence of one.
 
-    A subclass gives `coefficients`, and if it wants `readout` and `state_size`; step and scan follow.
+    A subclass gives `init_state` and `scan`.
     """
 
-    @property
-    def state_size(self) -> int:
-        return self.hidden_size
-
     @abstractmethod
-    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Decay a and drive b, each (..., N), from inputs (..., I): one step or many at once."""
+    def scan(
+        self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Outputs (B, T, H) and the last state. x is 0 where padded; what the outputs are there does not matter.
 
-    def readout(self, h: Tensor, x: Tensor) -> Tensor:
-        """Outputs (..., H) from states (..., N) and inputs (..., I)."""
-        return h
-
-    def init_state(self, batch_size: int, context: State | None = None) -> State:
-        return next(self.parameters()).new_zeros(batch_size, self.state_size)
+        Args:
+            initial: what a reset restores.
+        """
 
     def step(self, x_BI: Tensor, state: State, context: State | None = None) -> tuple[Tensor, State]:
-        a_BN, b_BN = self.coefficients(x_BI)
-        h_BN = algebra.linear_step(a_BN, b_BN, state)
-        return self.readout(h_BN, x_BI), h_BN
+        y_BTH, state = self.scan(x_BI[:, None], state, state, None, None)
+        return y_BTH[:, 0], state
 
     def forward(
         self,
@@ -175,12 +168,39 @@ class LinearRecurrence(Recurrence):
     ) -> tuple[Tensor, State]:
         before, initial = self.begin(x_BTI, state, context, lengths, reset)
         real_BT = ref.valid_steps(x_BTI, lengths)
-        if real_BT is not None:
-            x_BTI = ref.hide_padding(x_BTI, real_BT)
+        if real_BT is None:
+            return self.scan(x_BTI, before, initial, None, reset)
+        y_BTH, after = self.scan(ref.hide_padding(x_BTI, real_BT), before, initial, lengths, reset)
+        return ref.hide_padding(y_BTH, real_BT), after
+
+
+class LinearRecurrence(Scanned):
+    """A diagonal linear recurrence h[t] = a[t] h[t-1] + b[t], whose a and b do not depend on h.
+
+    A subclass gives `coefficients`, and if it wants `readout` and `state_size`; step and scan follow.
+    """
+
+    @property
+    def state_size(self) -> int:
+        return self.hidden_size
+
+    @abstractmethod
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Decay a and drive b, each (..., N), from inputs (..., I)."""
+
+    def readout(self, h: Tensor, x: Tensor) -> Tensor:
+        """Outputs (..., H) from states (..., N) and inputs (..., I)."""
+        return h
+
+    def init_state(self, batch_size: int, context: State | None = None) -> State:
+        return next(self.parameters()).new_zeros(batch_size, self.state_size)
+
+    def scan(
+        self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
+    ) -> tuple[Tensor, State]:
         a_BTN, b_BTN = self.coefficients(x_BTI)
-        h_BTN, h_BN = ops.linear_scan(a_BTN, b_BTN, before, initial=initial, lengths=lengths, reset=reset)
-        y_BTH = self.readout(h_BTN, x_BTI)
-        return (y_BTH if real_BT is None else ref.hide_padding(y_BTH, real_BT)), h_BN
+        h_BTN, h_BN = ops.linear_scan(a_BTN, b_BTN, state, initial=initial, lengths=lengths, reset=reset)
+        return self.readout(h_BTN, x_BTI), h_BN
 
 
 def fold(

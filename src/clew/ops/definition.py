@@ -218,4 +218,3 @@ def lstm_step(
     if w.hr is not None:
         h = F.linear(h, w.hr)
     return z.mix(z.h, h_BP, h), c
-

@@ -83,7 +83,9 @@ class _Run(torch.autograd.Function):
             shape = list(state.shape[1:])
             shape[-1] = -(-shape[-1] // V) * V if kernel.number == 4 else shape[-1]
             kept = state.new_empty(B, -(-T // CHUNK), *shape)
-        _call(kernel, False, (B, T), lengths, reset, given | {"y": y, "h": h} | ({} if kept is None else {"kept": kept}))
+        _call(
+            kernel, False, (B, T), lengths, reset, given | {"y": y, "h": h} | ({} if kept is None else {"kept": kept})
+        )
         if training:
             ctx.kernel, ctx.lengths, ctx.reset, ctx.kept = kernel, lengths, reset, kept
             ctx.save_for_backward(*tensors, *((y,) if kernel.number < 3 else ()))
@@ -103,7 +105,14 @@ class _Run(torch.autograd.Function):
             shapes |= {"A": (B, *given["A"].shape), **{name: (parts, *given[name].shape) for name in ("B", "C")}}
         found = {f"d{name}": dy.new_empty(shape) for name, shape in shapes.items()}
         kept = {"kept": ctx.kept} if ctx.kept is not None else {"y": ctx.saved_tensors[-1]}
-        _call(kernel, True, (B, T), ctx.lengths, ctx.reset, given | kept | found | {"dy": dy.contiguous(), "dh": dh.contiguous()})
+        _call(
+            kernel,
+            True,
+            (B, T),
+            ctx.lengths,
+            ctx.reset,
+            given | kept | found | {"dy": dy.contiguous(), "dh": dh.contiguous()},
+        )
         if kernel.number == 3:
             found |= {name: found[name].sum(0) for name in ("dA", "dB", "dC")}
         return (None, None, None, None, *(found.get(f"d{name}") for name in kernel.inputs))
@@ -113,7 +122,8 @@ def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> dict[str, Tensor
     """The tensors that there are, by name, contiguous; but a decay that is the same at all steps stays as it is."""
     given = {name: t for name, t in zip(kernel.inputs, tensors, strict=True) if t is not None}
     return {
-        name: t if kernel.number < 3 and name == "a" and _dense_inside(t) else t.contiguous() for name, t in given.items()
+        name: t if kernel.number < 3 and name == "a" and _dense_inside(t) else t.contiguous()
+        for name, t in given.items()
     }
 
 
