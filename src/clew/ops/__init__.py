@@ -23,7 +23,6 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from clew.ops import definition as ref

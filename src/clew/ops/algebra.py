@@ -58,16 +58,18 @@ def matrix_step(
 
 
 def linear(a: Tensor, b: Tensor, h: Tensor, initial: Tensor, lengths: Tensor | None, reset: Tensor | None):
-    def step(ab, h):
-        h = linear_step(*ab, h)
+    def step(given, h):
+        a, b = given
+        h = linear_step(a, b, h)
         return h, h
 
     return ref.scan(step, (a, b), h, initial, lengths, reset, output_size=tuple(h.shape[1:]))
 
 
 def maximum(a: Tensor, b: Tensor, m: Tensor, initial: Tensor, lengths: Tensor | None, reset: Tensor | None):
-    def step(ab, m):
-        m = maximum_step(*ab, m)
+    def step(given, m):
+        a, b = given
+        m = maximum_step(a, b, m)
         return m, m
 
     return ref.scan(step, (a, b), m, initial, lengths, reset, output_size=m.shape[-1])

@@ -1,11 +1,13 @@
 """The compiled kernels of the recurrences that are linear in their state: a whole sequence in one call.
 
-The equations are in `algebra`, what the kernels do in csrc/elementwise.h, selective.h and matrix.h. Second derivatives
-are those of the definition, which is then run again.
+The equations are in `algebra`, what the kernels do in csrc/elementwise.h, selective.h and matrix.h. The gradient's pass
+reads the states again where they are the outputs; else it computes them anew, chunk by chunk. Second derivatives are
+those of the definition, which is then run again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,45 +15,68 @@ import torch
 from torch import Tensor
 
 from clew.ops import algebra
-from clew.ops.native import compiled, plain
+from clew.ops.native import compiled, padded, plain
 
-CHUNK = 32  # steps whose states the gradient's pass computes anew: their states stay in a core's cache
-WIDE = 256  # numbers of state worth a thread of their own
+CHUNK = 32  # steps: their states stay in a core's cache
+WIDE = 256  # numbers of state that are worth a thread of their own
+
+Named = dict[str, Tensor]
 
 
 class Kernel(NamedTuple):
-    """One algebra: the names of its tensors in csrc/algebra.h, and what it needs beside them."""
+    """One algebra: its tensors by their names in csrc/algebra.h, each with a letter for every dimension."""
 
     number: int
     definition: Callable[..., tuple[Tensor, Tensor]]  # of the tensors, then lengths and reset
-    inputs: Sequence[str]  # the last two are the state before, and the one that a reset restores
-    sizes: Callable[[dict[str, Tensor], int], tuple[int, ...]]  # parts, and the sizes of csrc/algebra.h
-    output: str = "y"
+    tensors: dict[str, str]  # "h0" is the state before, "hr" the one that a reset restores
+    like: str  # outputs have its shape
+    sizes: str  # what the compiled part is told, beside B and T
+    keeps: bool = True  # states before the chunks; else the outputs are all states
+    shared: str = ""  # the dimensions of state whose parts threads may take where there are few rows
+    over_rows: Sequence[str] = ()  # what all rows share: its gradients are summed over them
+    over_parts: Sequence[str] = ()  # what all parts share
+
+    def measure(self, given: Named) -> dict[str, int]:
+        """The size of every letter."""
+        sizes: dict[str, int] = {}
+        for name, tensor in given.items():
+            assert tensor.ndim == len(self.tensors[name]), (name, tensor.shape)
+            for letter, size in zip(self.tensors[name], tensor.shape, strict=True):
+                assert sizes.setdefault(letter, size) == size, (name, tensor.shape, sizes)
+        return sizes
+
+    def parts(self, sizes: dict[str, int]) -> int:
+        """How many parts the rows are shared out into, where there are fewer of them than threads."""
+        threads = torch.get_num_threads()
+        if not self.shared or sizes["B"] >= threads:
+            return 1
+        return max(1, min(threads, math.prod(sizes[letter] for letter in self.shared) // WIDE))
 
 
-def _elementwise_sizes(t: dict[str, Tensor], B: int) -> tuple[int, ...]:
-    N, a = t["h0"][0].numel(), t["a"]
-    parts = 1 if B >= torch.get_num_threads() else min(torch.get_num_threads(), -(-N // WIDE))
-    return max(1, parts), N, a.stride(0), a.stride(1), 0
+def _elementwise(number: int, definition: Callable[..., tuple[Tensor, Tensor]], state: str) -> Kernel:
+    tensors = {"a": f"BT{state}", "b": f"BT{state}", "h0": f"B{state}", "hr": f"B{state}"}
+    return Kernel(number, definition, tensors, "b", state, keeps=False, shared=state)
 
 
-def _selective_sizes(t: dict[str, Tensor], B: int) -> tuple[int, ...]:
-    D, N = t["A"].shape
-    parts = 1 if B >= torch.get_num_threads() else min(torch.get_num_threads(), -(-D * N // WIDE))
-    return max(1, parts), D, N, 0, 0
-
-
-def _matrix_sizes(t: dict[str, Tensor], B: int) -> tuple[int, ...]:
-    H, K, V = t["h0"].shape[1:]
-    return 1, H, K, V, t["w"].shape[-1]
-
-
-ELEMENTWISE = ("a", "b", "h0", "hr")
-REAL = Kernel(0, algebra.linear, ELEMENTWISE, _elementwise_sizes)
-COMPLEX = Kernel(1, algebra.linear, ELEMENTWISE, _elementwise_sizes)
-MAXIMUM = Kernel(2, algebra.maximum, ELEMENTWISE, _elementwise_sizes)
-SELECTIVE = Kernel(3, algebra.selective, ("x", "dt", "A", "B", "C", "h0", "hr"), _selective_sizes)
-MATRIX = Kernel(4, algebra.matrix, ("q", "k", "v", "w", "a", "b", "h0", "hr"), _matrix_sizes)
+REAL, COMPLEX = _elementwise(0, algebra.linear, "N"), _elementwise(1, algebra.linear, "NP")
+MAXIMUM = _elementwise(2, algebra.maximum, "N")
+SELECTIVE = Kernel(
+    3,
+    algebra.selective,
+    {"x": "BTD", "dt": "BTD", "A": "DN", "B": "BTN", "C": "BTN", "h0": "BDN", "hr": "BDN"},
+    like="x",
+    sizes="DN",
+    shared="DN",
+    over_rows=("A",),
+    over_parts=("B", "C"),
+)
+MATRIX = Kernel(
+    4,
+    algebra.matrix,
+    {"q": "BTHK", "k": "BTHK", "v": "BTHV", "w": "BTHW", "a": "BTHK", "b": "BTHK", "h0": "BHKV", "hr": "BHKV"},
+    like="v",
+    sizes="HKVW",
+)
 
 
 def takes(tensors: Sequence[Tensor | None]) -> bool:
@@ -63,7 +88,7 @@ def scan(
     kernel: Kernel, tensors: Sequence[Tensor | None], lengths: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Outputs and the last state; `tensors` are those that the kernel names."""
-    # Copies, as the gradient's pass reads them again.
+    # Copies, as the gradient's pass reads them again. Inside the Function no gradient is ever enabled.
     lengths = None if lengths is None else lengths.to("cpu", torch.int64, copy=True).contiguous()
     reset = None if reset is None else reset.to("cpu", copy=True).contiguous()
     return _Run.apply(kernel, lengths, reset, torch.is_grad_enabled(), *tensors)
@@ -71,78 +96,67 @@ def scan(
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kernel: Kernel, lengths, reset, differentiable, *tensors):
+    def forward(ctx, kernel, lengths, reset, differentiable, *tensors):
         given = _named(kernel, tensors)
-        wide, state = given["a" if kernel.number < 3 else "x" if kernel.number == 3 else "v"], given["h0"]
-        B, T = wide.shape[:2]
+        h0, like = given["h0"], given[kernel.like]
         training = differentiable and any(ctx.needs_input_grad)
-        y, h = state.new_empty(wide.shape), state.new_empty(state.shape)
-        kept = None
-        if training and kernel.number >= 3:
-            V = compiled().lanes(state.dtype == torch.float64)
-            shape = list(state.shape[1:])
-            shape[-1] = -(-shape[-1] // V) * V if kernel.number == 4 else shape[-1]
-            kept = state.new_empty(B, -(-T // CHUNK), *shape)
-        _call(
-            kernel, False, (B, T), lengths, reset, given | {"y": y, "h": h} | ({} if kept is None else {"kept": kept})
-        )
+        found = {"y": like.new_empty(like.shape), "h": h0.new_empty(h0.shape)}
+        if training and kernel.keeps:
+            B, *state, last = h0.shape
+            lanes = compiled().lanes(h0.dtype == torch.float64) if kernel is MATRIX else 1
+            found["kept"] = h0.new_empty(B, -(-like.shape[1] // CHUNK), *state, padded(last, lanes))
+        _call(kernel, False, lengths, reset, given, found)
         if training:
-            ctx.kernel, ctx.lengths, ctx.reset, ctx.kept = kernel, lengths, reset, kept
-            ctx.save_for_backward(*tensors, *((y,) if kernel.number < 3 else ()))
-        return y, h
+            ctx.call = kernel, lengths, reset
+            ctx.save_for_backward(*tensors, found["kept" if kernel.keeps else "y"])
+        return found["y"], found["h"]
 
     @staticmethod
     def backward(ctx, dy, dh):
-        kernel, tensors = ctx.kernel, ctx.saved_tensors[: len(ctx.kernel.inputs)]
-        needed = ctx.needs_input_grad[4:]
+        (kernel, lengths, reset), (*tensors, kept) = ctx.call, ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (None, None, None, None, *_definition_gradients(ctx, tensors, (dy, dh), needed))
+            gradients = _definition_gradients(ctx.call, tensors, (dy, dh), ctx.needs_input_grad[4:])
+            return (None, None, None, None, *gradients)
         given = _named(kernel, tensors)
-        B, T = dy.shape[:2]
-        parts = kernel.sizes(given, B)[0]
-        shapes = {name: t.shape for name, t in given.items()}
-        if kernel.number == 3:  # sums over rows, or over parts of the channels
-            shapes |= {"A": (B, *given["A"].shape), **{name: (parts, *given[name].shape) for name in ("B", "C")}}
-        found = {f"d{name}": dy.new_empty(shape) for name, shape in shapes.items()}
-        kept = {"kept": ctx.kept} if ctx.kept is not None else {"y": ctx.saved_tensors[-1]}
-        _call(
-            kernel,
-            True,
-            (B, T),
-            ctx.lengths,
-            ctx.reset,
-            given | kept | found | {"dy": dy.contiguous(), "dh": dh.contiguous()},
-        )
-        if kernel.number == 3:
-            found |= {name: found[name].sum(0) for name in ("dA", "dB", "dC")}
-        return (None, None, None, None, *(found.get(f"d{name}") for name in kernel.inputs))
+        several = {name: len(dy) for name in kernel.over_rows}
+        several |= {name: kernel.parts(kernel.measure(given)) for name in kernel.over_parts}
+        found = {
+            f"d{name}": dy.new_empty((several[name], *t.shape) if name in several else t.shape)
+            for name, t in given.items()
+        }
+        read = {"kept" if kernel.keeps else "y": kept, "dy": dy.contiguous(), "dh": dh.contiguous()}
+        _call(kernel, True, lengths, reset, given, read | found)
+        found |= {f"d{name}": found[f"d{name}"].sum(0) for name in several}
+        return (None, None, None, None, *(found.get(f"d{name}") for name in kernel.tensors))
 
 
-def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> dict[str, Tensor]:
-    """The tensors that there are, by name, contiguous; but a decay that is the same at all steps stays as it is."""
-    given = {name: t for name, t in zip(kernel.inputs, tensors, strict=True) if t is not None}
-    return {
-        name: t if kernel.number < 3 and name == "a" and _dense_inside(t) else t.contiguous()
-        for name, t in given.items()
-    }
+def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
+    """The tensors that there are, by name, contiguous; but an `a` that is the same at all steps stays as it is."""
+    given = {name: t for name, t in zip(kernel.tensors, tensors, strict=True) if t is not None}
+    whole = {name: t.contiguous() for name, t in given.items()}
+    if not kernel.keeps and whole["a"].numel() and given["a"][0, 0].is_contiguous():
+        whole["a"] = given["a"]
+    return whole
 
 
-def _dense_inside(a: Tensor) -> bool:
-    return a[0, 0].is_contiguous() if a.numel() else a.is_contiguous()
-
-
-def _call(kernel: Kernel, gradient: bool, BT: tuple[int, int], lengths, reset, tensors: dict[str, Tensor]) -> None:
-    held = tensors | {name: t for name, t in (("lengths", lengths), ("reset", reset)) if t is not None}
-    parts, *sizes = kernel.sizes(tensors, BT[0])
-    wide = tensors["h0"].dtype == torch.float64
+def _call(
+    kernel: Kernel, gradient: bool, lengths: Tensor | None, reset: Tensor | None, given: Named, others: Named
+) -> None:
+    sizes = kernel.measure(given)
+    assert sizes.get("W", 1) in (1, sizes.get("K"))  # one decay for a head, or one for each of its keys
+    held = given | others | {name: t for name, t in (("lengths", lengths), ("reset", reset)) if t is not None}
+    of_a = () if kernel.keeps else given["a"].stride()[:2]
+    numbers = (sizes["B"], sizes["T"], CHUNK, kernel.parts(sizes), *(sizes[letter] for letter in kernel.sizes), *of_a)
+    wide = given["h0"].dtype == torch.float64
     addresses = {name: t.data_ptr() for name, t in held.items()}
-    compiled().algebra(kernel.number, wide, gradient, torch.get_num_threads(), (*BT, CHUNK, parts, *sizes), addresses)
+    compiled().algebra(kernel.number, wide, gradient, torch.get_num_threads(), numbers, addresses)
 
 
-def _definition_gradients(ctx, tensors, gradients, needed) -> list[Any]:
+def _definition_gradients(call, tensors, gradients, needed) -> list[Any]:
     """Gradients that can be derived again."""
-    own = [None if t is None else t.view_as(t) for t in tensors]  # one tensor may stand in several places
-    outputs = ctx.kernel.definition(*own, ctx.lengths, ctx.reset)
+    kernel, lengths, reset = call
+    own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]  # one tensor may stand in several places
+    outputs = kernel.definition(*own, lengths, reset)
     wanted = [t for t, need in zip(own, needed, strict=True) if need]
     found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

@@ -82,29 +82,32 @@ void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int
   (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
 }
 
-// A pass of a recurrence that is linear in its state; sizes: B, T, chunk, parts, then those of algebra.h in their order.
+// A pass of a recurrence that is linear in its state; sizes: B, T, chunk, parts, then those of the kind.
 template <class S>
 void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>& n, const Addresses& a) {
   const AlgebraKernels<S>& k = chosen.algebras->of(S());
   const Time time = {n[0], n[1], n[2], a.at<int64_t>("lengths"), a.at<uint8_t>("reset")};
   const S *h0 = a.at<S>("h0"), *hr = a.at<S>("hr"), *dy = a.at<S>("dy"), *dh = a.at<S>("dh");
   S *y = a.at<S>("y"), *h = a.at<S>("h"), *kept = a.at<S>("kept"), *dh0 = a.at<S>("dh0"), *dhr = a.at<S>("dhr");
-  const nb::gil_scoped_release release;
   if (kind == MATRIX) {
     const Matrix<S> p = {time, n[4], n[5], n[6], n[7], a.at<S>("q"), a.at<S>("k"), a.at<S>("w"), a.at<S>("v"),
                          a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, kept, dy, dh, a.at<S>("dq"), a.at<S>("dk"),
                          a.at<S>("dv"), a.at<S>("dw"), a.at<S>("da"), a.at<S>("db"), dh0, dhr};
+    const nb::gil_scoped_release release;
     over_items<S>(threads, time.B * p.H, k.matrix_room(p, gradient),
                   [&](int64_t item, S* room) { k.matrix(p, gradient, item, room); });
   } else if (kind == SELECTIVE) {
     const Selective<S> p = {time, n[4], n[5], n[3], a.at<S>("x"), a.at<S>("dt"), a.at<S>("A"), a.at<S>("B"),
                             a.at<S>("C"), h0, hr, y, h, kept, dy, dh, a.at<S>("dx"), a.at<S>("ddt"), a.at<S>("dA"),
                             a.at<S>("dB"), a.at<S>("dC"), dh0, dhr};
+    const nb::gil_scoped_release release;
     over_items<S>(threads, time.B * p.parts, k.selective_room(p, gradient),
                   [&](int64_t item, S* room) { k.selective(p, gradient, item, room); });
   } else {
-    const Elementwise<S> p = {time, n[4], n[3], n[5], n[6], a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, dy, dh,
+    const size_t strides = n.size() - 2;  // of a, behind N, or N pairs
+    const Elementwise<S> p = {time, strides > 5 ? n[4] * n[5] : n[4], n[3], n[strides], n[strides + 1], a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, dy, dh,
                               a.at<S>("da"), a.at<S>("db"), dh0, dhr};
+    const nb::gil_scoped_release release;
     over_items<S>(threads, time.B * p.parts, k.elementwise_room(p, gradient),
                   [&](int64_t item, S* room) { k.elementwise[kind](p, gradient, item, room); });
   }
@@ -112,7 +115,7 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
 
 void algebra(int kind, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes,
              const nb::dict& addresses) {
-  if (kind < 0 || kind >= ALGEBRAS || sizes.size() != 8) throw std::invalid_argument("no such pass");
+  if (kind < 0 || kind >= ALGEBRAS || sizes.size() < 6) throw std::invalid_argument("no such pass");
   (wide ? algebra_of<double> : algebra_of<float>)(kind, gradient, threads, sizes, Addresses(addresses));
 }
 

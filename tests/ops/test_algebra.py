@@ -1,0 +1,301 @@
+"""The recurrences that are linear in their state: kernels against the definition, and the definition against the
+equations; on every instruction set that the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from clew import ops
+from clew.ops import native, native_linear
+
+INFO = native.native_info() or {"instruction_sets": []}
+SETS = INFO["instruction_sets"]
+compiled = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
+STEPS = [1, 5, 32, 33, 70]  # about the chunks of the gradient's pass
+Scan = Callable[..., tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request: pytest.FixtureRequest):
+    native.compiled().use(request.param)
+    yield request.param
+    native.compiled().use(SETS[0])
+
+
+def _matrix(*inputs: Tensor, **options) -> tuple[Tensor, Tensor]:
+    q, k, v, w, S, initial, *erase = inputs
+    return ops.matrix_scan(q, k, v, w, S, initial=initial, erase=tuple(erase) or None, **options)
+
+
+def _constant(a: Tensor, b: Tensor, h: Tensor, initial: Tensor, **options) -> tuple[Tensor, Tensor]:
+    return ops.linear_scan(a.expand_as(b), b, h, initial=initial, **options)
+
+
+class Problem:
+    """Random tensors of one case, and a pass over them."""
+
+    def __init__(self, name: str, B: int, T: int, dtype: torch.dtype = torch.float64) -> None:
+        self.generator = torch.Generator().manual_seed(B + T)
+        self.dtype, self.sizes = dtype, (B, T)
+        self.inputs, self.scan = getattr(self, name.split()[0])(*map(int, name.split()[1:]))
+        self.inputs = [t.requires_grad_() for t in self.inputs]
+        self.lengths = torch.randint(0, T + 1, (B,), generator=self.generator)
+        self.lengths[:1] = T
+        self.state = {"selective": 5, "matrix": 4, "delta": 4}.get(name.split()[0], 2)  # among the inputs; then initial
+        self.reset = torch.rand(B, T, generator=self.generator) < 0.2
+
+    def draw(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+        drawn = torch.rand(*shape, generator=self.generator, dtype=torch.float64)
+        return (low + (high - low) * drawn).to(self.dtype)
+
+    def linear(self, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, N), draw(B, T, N), draw(B, N), draw(B, N)]
+        return inputs, lambda a, b, h, initial, **how: ops.linear_scan(a, b, h, initial=initial, **how)
+
+    def complex(self, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, N, 2, low=-0.7, high=0.7), draw(B, T, N, 2), draw(B, N, 2), draw(B, N, 2)]
+        return inputs, lambda a, b, h, initial, **how: ops.linear_scan(a, b, h, initial=initial, **how)
+
+    def constant(self, N: int) -> tuple[list[Tensor], Scan]:
+        return [self.draw(N, 2, low=-0.7, high=0.7), *self.complex(N)[0][1:]], _constant
+
+    def maximum(self, N: int) -> tuple[list[Tensor], Scan]:
+        inputs, _ = self.linear(N)
+        return inputs, lambda a, b, m, initial, **how: ops.max_scan(a, b, m, initial=initial, **how)
+
+    def selective(self, D: int, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, D), draw(B, T, D, low=0), draw(D, N, low=-3, high=0), draw(B, T, N), draw(B, T, N)]
+        return [*inputs, draw(B, D, N), draw(B, D, N)], lambda *t, **how: ops.selective_scan(
+            *t[:6], initial=t[6], **how
+        )
+
+    def matrix(self, K: int, V: int, W: int, H: int = 2) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, H, K), draw(B, T, H, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
+        return [*inputs, draw(B, H, K, V), draw(B, H, K, V)], _matrix
+
+    def delta(self, K: int, V: int, W: int) -> tuple[list[Tensor], Scan]:
+        inputs, _ = self.matrix(K, V, W)
+        key = torch.nn.functional.normalize(inputs[1], dim=-1)
+        return [inputs[0], key, *inputs[2:], -0.9 * key, key.clone()], _matrix
+
+    def run(self, ragged: bool = False, resets: bool = False) -> list[Tensor]:
+        how = {"lengths": self.lengths if ragged else None, "reset": self.reset if resets else None}
+        return list(self.scan(*self.inputs, **how))
+
+    def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
+        along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
+        found = torch.autograd.grad(outputs, self.inputs, along, allow_unused=True, **options)
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, self.inputs, strict=True)]
+
+
+SMALL = [
+    "linear 5",
+    "complex 3",
+    "constant 3",
+    "maximum 5",
+    "selective 3 2",
+    "matrix 2 3 1",
+    "matrix 2 3 2",
+    "delta 2 3 1",
+]
+SMALL += ["delta 2 3 2"]
+LARGE = ["linear 37", "complex 19", "constant 19", "maximum 37", "selective 21 5", "selective 16 16", "matrix 3 5 1"]
+LARGE += ["matrix 5 70 5", "matrix 4 32 4", "matrix 3 129 1", "delta 5 70 1", "delta 16 33 16", "delta 3 16 3"]
+
+
+def assert_near(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert not a.numel() or (a - b).abs().max() <= tolerance * (1 + b.abs().max()), (a - b).abs().max()
+
+
+def is_ours(outputs: list[Tensor]) -> bool:
+    return type(outputs[0].grad_fn).__name__ == "_RunBackward"
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", LARGE)
+def test_numbers_and_gradients(name: str, dtype: torch.dtype, instruction_set: str) -> None:
+    for T, threads, ragged, resets in product(STEPS, (1, 2), (False, True), (False, True)):
+        torch.set_num_threads(threads)
+        problem = Problem(name, 1 if threads == 2 else 3, T, dtype)
+        ours = problem.run(ragged, resets)
+        assert is_ours(ours)
+        with ops.reference():
+            theirs = problem.run(ragged, resets)
+            assert not is_ours(theirs)
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+        assert_near(ours, theirs, tolerance)
+        assert_near(problem.gradients(ours), problem.gradients(theirs), tolerance)
+
+
+@compiled
+@pytest.mark.parametrize("name", ["linear 600", "constant 300", "maximum 600", "selective 70 8"])
+def test_threads_share_the_width_of_one_row(name: str) -> None:
+    problem = Problem(name, 1, 40)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        outputs = problem.run(False, True)
+        found.append([*outputs, *problem.gradients(outputs)])
+    assert_near(found[1], found[0], 1e-13)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_derivatives(name: str) -> None:
+    """First by finite differences on either way, second by those of the definition."""
+    problem = Problem(name, 2, 4)
+    for ragged, resets in product((False, True), (False, True)):
+        how = {"lengths": problem.lengths if ragged else None, "reset": problem.reset if resets else None}
+        run = lambda *t, how=how: problem.scan(*t, **how)  # noqa: E731
+        assert gradcheck(run, problem.inputs)
+        assert gradgradcheck(run, problem.inputs, fast_mode=True)
+        with ops.reference():
+            assert gradcheck(run, problem.inputs)
+
+
+@pytest.mark.parametrize(("B", "T"), [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("name", SMALL)
+def test_no_steps_and_no_rows(name: str, B: int, T: int) -> None:
+    problem = Problem(name, B, T)
+    y, after = problem.run()
+    assert y.shape[:2] == (B, T)
+    assert torch.equal(after, problem.inputs[problem.state])
+    assert all((g == 0).all() for g in problem.gradients([y]))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_padding_and_resets_by_hand(name: str) -> None:
+    """Each piece alone; NaN behind a length and before a reset reaches nothing."""
+    problem = Problem(name, 1, 6)
+    over_time = {t for t in range(len(problem.inputs)) if problem.inputs[t].shape[:2] == (1, 6)}
+
+    def cut(begin: int, end: int, start: Tensor | None) -> list[Tensor]:
+        inputs = [t[:, begin:end] if i in over_time else t for i, t in enumerate(problem.inputs)]
+        if start is not None:
+            inputs[problem.state] = start
+        return list(problem.scan(*inputs))
+
+    first, _ = cut(0, 2, None)
+    second, last = cut(2, 5, problem.inputs[problem.state + 1])
+    with torch.no_grad():
+        for i in over_time:
+            problem.inputs[i][:, 5:] = torch.nan
+    reset = torch.tensor([[False, False, True, False, False, True]])
+    y, after = problem.scan(*problem.inputs, lengths=torch.tensor([5]), reset=reset)
+    expected = torch.cat([first, second, torch.zeros_like(y[:, :1])], 1)
+    assert_near([y, after], [expected, last], 1e-12)
+    gradients = torch.autograd.grad((y.sum(), after.sum()), problem.inputs)
+    assert all(g.isfinite().all() for g in gradients)
+    assert all((gradients[i][:, 5:] == 0).all() for i in over_time)
+
+
+@pytest.mark.parametrize("exact", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["linear 5", "matrix 2 3 1", "matrix 2 3 2", "delta 2 3 2"])
+def test_decays_of_exactly_0_and_1(name: str, exact: float) -> None:
+    """What is kept in full, or not at all, is so to the last bit; no gradient divides by a decay."""
+    problem = Problem(name, 2, 40)
+    decay = 0 if name.startswith("linear") else 3
+    with torch.no_grad():
+        problem.inputs[decay].fill_(exact)
+        if name.startswith("delta"):
+            problem.inputs[-1].zero_()  # nothing is erased
+        for i in (1,) if name.startswith("linear") else (1, 2):
+            problem.inputs[i][:, 1:] = 0.0  # nothing comes in any more
+    with torch.no_grad():
+        after_one = problem.scan(*(t[:, :1] if t.shape[:2] == (2, 40) else t for t in problem.inputs))[1]
+        _, after = problem.run()
+    assert torch.equal(after, after_one if exact else torch.zeros_like(after))
+    ours = problem.run()
+    with ops.reference():
+        theirs = problem.run()
+    assert_near(problem.gradients(ours), problem.gradients(theirs), 1e-12)
+
+
+@compiled
+def test_single_precision_over_long_times() -> None:
+    """Decays near 0 and near 1 at T = 4,096, against double precision. A step's rounding, 6e-8, adds up over as many
+    steps as are remembered (1,000 for a decay of 0.999, all 4,096 for one of 1 - 1e-7: 2.5e-4), and in the gradient of
+    what all steps share."""
+    T = 4096
+    for near, bound in ((1e-6, 1e-6), (0.5, 1e-5), (0.999, 6e-5), (1 - 1e-7, 2.5e-4)):
+        worst = 0.0
+        for name in ("linear 8", "matrix 4 16 1", "matrix 4 16 4", "selective 16 4"):
+            double, single = Problem(name, 1, T), Problem(name, 1, T, torch.float32)
+            where = {"linear": 0, "matrix": 3}.get(name.split()[0])
+            for problem in (double, single):
+                with torch.no_grad():
+                    if where is None:
+                        problem.inputs[1].fill_(1.0)
+                        problem.inputs[2].fill_(torch.tensor(near, dtype=torch.float64).log())
+                    else:
+                        problem.inputs[where].fill_(near)
+            with torch.no_grad():  # the same numbers: what single precision cannot hold is not its arithmetic's error
+                for to, of in zip(double.inputs, single.inputs, strict=True):
+                    to.copy_(of)
+            ours, exact = single.run(), double.run()
+            numbers = [*ours, *single.gradients(ours)], [*exact, *double.gradients(exact)]
+            for a, b in zip(*numbers, strict=True):
+                a, b = a.detach().double(), b.detach()
+                worst = max(worst, float((a - b).abs().max() / (1 + b.abs().max())))
+        assert worst < bound, (near, worst)
+
+
+@compiled
+def test_nothing_of_the_size_of_all_states_is_there() -> None:
+    """A selective scan keeps a state for every chunk, not for every step."""
+    problem = Problem("selective 64 16", 2, 512, torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        problem.run()
+    states = 2 * 64 * 16
+    assert states * 512 // native_linear.CHUNK in kept
+    assert max(kept) == 2 * 512 * 64  # x and dt
+
+
+@compiled
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    problem = Problem("matrix 3 5 1", 2, 4)
+    problem.inputs[1] = problem.inputs[1][..., :2]
+    with pytest.raises(AssertionError):
+        problem.run()
+    problem = Problem("matrix 3 5 2", 2, 4)
+    with pytest.raises(AssertionError):
+        problem.run()
+
+
+@compiled
+def test_lengths_and_resets_changed_afterwards_are_not_seen() -> None:
+    problem = Problem("delta 5 7 1", 3, 40)
+    outputs = problem.run(True, True)
+    first = problem.gradients(outputs, retain_graph=True)
+    problem.lengths.fill_(40)
+    problem.reset.fill_(False)
+    derived = problem.gradients(outputs, create_graph=True)  # by the definition
+    assert_near([g.detach() for g in derived], first, 1e-12)
+    assert all(torch.equal(a, b) for a, b in zip(first, problem.gradients(outputs), strict=True))
+
+
+@compiled
+def test_one_tensor_in_several_places() -> None:
+    x = torch.rand(2, 6, 3, dtype=torch.float64, requires_grad=True)
+    h = torch.rand(2, 3, dtype=torch.float64, requires_grad=True)
+    reset = torch.zeros(2, 6, dtype=torch.bool)
+    reset[:, 2] = True
+
+    def run(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.linear_scan(x, x, h, initial=h, reset=reset)
+
+    assert gradcheck(run, (x, h))
+    assert gradgradcheck(run, (x, h))
