@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clew import cells
 from clew.cells import (
+    GLA,
     GRU,
     LSTM,
     POOLS,
@@ -105,6 +106,11 @@ COMPOSED: dict[str, Build] = {
     "residual": lambda: Residual(GRU(INPUT, INPUT)),
     "residual, layer norm": lambda: Residual(LSTM(INPUT, INPUT, initial="learned"), "layer"),
     "residual, rms norm": lambda: Residual(MinGRU(INPUT, INPUT), "rms"),
+    "block": lambda: Residual(GRU(INPUT, INPUT), "layer", mlp=1.5),
+    "block of encoder": lambda: Residual(Bidirectional(GRU(INPUT, 2), GRU(INPUT, 1)), "rms", mlp=2.0),
+    "hybrid": lambda: Stack(
+        Pointwise(nn.Linear(INPUT, H), INPUT, H), Residual(LSTM(H, H), "rms", mlp=1.0), Residual(GLA(H, H), "layer")
+    ),
     "pointwise": lambda: Pointwise(nn.Sequential(nn.Linear(INPUT, H), nn.GELU()), INPUT, H),
     "stack with pointwise": lambda: Stack(
         Pointwise(nn.LayerNorm(INPUT), INPUT), GRU(INPUT, H), Pointwise(nn.Linear(H, 2), H, 2)

@@ -12,6 +12,7 @@ from typing import Self, cast
 from torch import Tensor, nn
 
 from clew.cells.base import Encoder, Recurrence, check_sequence
+from clew.cells.mlp import GatedMLP
 from clew.errors import ShapeError
 from clew.ops import definition as ref
 from clew.ops.dropout import dropout
@@ -142,27 +143,35 @@ class EncoderStack(Encoder):
 
 
 class Residual(Recurrence):
-    """y = x + layer(norm(x)), the pre-norm residual block (He et al. 2016; Xiong et al. 2020, arXiv:2002.04745).
+    """y = x + layer(norm(x)), the pre-norm residual block (He et al. 2016; Xiong et al. 2020, arXiv:2002.04745), and
+    with an MLP the block of a language model: z = y + mlp(norm(y)).
 
     Args:
         layer: a recurrence (or an encoder; then the result is an `EncoderResidual`) as wide as its input.
         norm: "none", "layer" or "rms".
+        mlp: units of the gated MLP behind, as a multiple of the width; 0 for none.
+
+    Example:
+        >>> block = Residual(Mamba(64, 64), "rms")
+        >>> body = Stack(*(Residual(GLA(64, 64), "rms", mlp=2.75) for _ in range(4)))
     """
 
-    def __new__(cls, layer: Layer | None = None, norm: str = "none") -> Self:  # None: copies are made without arguments
-        return cast("Self", EncoderResidual(layer, norm)) if isinstance(layer, Encoder) else super().__new__(cls)
+    def __new__(cls, layer: Layer | None = None, norm: str = "none", mlp: float = 0.0) -> Self:
+        # Copies are made without arguments.
+        encoder = isinstance(layer, Encoder)
+        return cast("Self", EncoderResidual(layer, norm, mlp)) if encoder else super().__new__(cls)
 
-    def __init__(self, layer: Recurrence, norm: str = "none") -> None:
+    def __init__(self, layer: Recurrence, norm: str = "none", mlp: float = 0.0) -> None:
         super().__init__(layer.input_size, layer.output_size)
         _check_width(layer)
-        self.layer, self.norm = layer, make_norm(norm, layer.input_size)
+        self.layer, self.norm, self.mlp = layer, make_norm(norm, layer.input_size), make_mlp(norm, layer, mlp)
 
     def init_state(self, batch_size: int, context: State | None = None) -> State:
         return self.layer.init_state(batch_size, context)
 
     def step(self, x_BI: Tensor, state: State, context: State | None = None) -> tuple[Tensor, State]:
         y_BH, state = self.layer.step(self.norm(x_BI), state, context)
-        return x_BI + y_BH, state
+        return _behind(self.mlp, x_BI + y_BH), state
 
     def forward(
         self,
@@ -176,17 +185,17 @@ class Residual(Recurrence):
         check_sequence(self, x_BTI, lengths, reset)
         x_BTI = _without_padding(x_BTI, lengths)
         y_BTH, state = self.layer(self.norm(x_BTI), state, context, lengths=lengths, reset=reset)
-        return x_BTI + y_BTH, state
+        return _without_padding(_behind(self.mlp, x_BTI + y_BTH), lengths), state
 
 
 class EncoderResidual(Encoder):
     """A `Residual` around a layer that needs the future."""
 
-    def __init__(self, layer: Encoder, norm: str = "none") -> None:
+    def __init__(self, layer: Encoder, norm: str = "none", mlp: float = 0.0) -> None:
         super().__init__()
         _check_width(layer)
         self.input_size, self.output_size = layer.input_size, layer.output_size
-        self.layer, self.norm = layer, make_norm(norm, layer.input_size)
+        self.layer, self.norm, self.mlp = layer, make_norm(norm, layer.input_size), make_mlp(norm, layer, mlp)
 
     def forward(
         self,
@@ -199,7 +208,25 @@ class EncoderResidual(Encoder):
         check_sequence(self, x_BTI, lengths, reset)
         x_BTI = _without_padding(x_BTI, lengths)
         y_BTH, final = self.layer(self.norm(x_BTI), context, lengths=lengths, reset=reset)
-        return x_BTI + y_BTH, final
+        return _without_padding(_behind(self.mlp, x_BTI + y_BTH), lengths), final
+
+
+def make_mlp(norm: str, layer: Layer, ratio: float) -> nn.Module | None:
+    """The second half of a block, behind a norm of its own; None without one.
+
+    Raises:
+        ShapeError: the ratio leaves no unit.
+    """
+    if ratio == 0:
+        return None
+    width = layer.output_size
+    if round(ratio * width) < 1:
+        raise ShapeError(f"Residual: an MLP of {ratio} times {width} units has none")
+    return nn.Sequential(make_norm(norm, width), GatedMLP(width, round(ratio * width)))
+
+
+def _behind(mlp: nn.Module | None, y: Tensor) -> Tensor:
+    return y if mlp is None else y + mlp(y)
 
 
 def make_norm(name: str, width: int) -> nn.Module:
@@ -207,7 +234,8 @@ def make_norm(name: str, width: int) -> nn.Module:
     known = {"none": nn.Identity, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
     if name not in known:
         raise ShapeError(f"unknown norm '{name}'", hint=f"known: {', '.join(known)}")
-    return nn.Identity() if name == "none" else known[name](width)
+    # torch's own default for RMSNorm hangs on the dtype, and lets single precision's rounding through a thousandfold.
+    return nn.Identity() if name == "none" else known[name](width, eps=1e-5)
 
 
 def check_layers(layers: Sequence[nn.Module]) -> None:

@@ -60,7 +60,7 @@ class Program:
             for layer in module.layers:
                 x = self.layer(layer, x)
             return x
-        if isinstance(module, Residual):
+        if isinstance(module, Residual) and module.mlp is None:
             inner = self.layer(module.layer, self.pointwise(module.norm, x, module.input_size))
             y = self.buffer(module.output_size)
             self.add(Op.ADD, x, y, module.input_size, module.output_size, {"other": inner})
