@@ -25,6 +25,7 @@ from clew.cells import (
     Stack,
 )
 
+CLASSICAL = ("elman", "gru", "lstm")
 Build = Callable[[], Recurrence | Encoder]
 INPUT, H = 3, 4
 
@@ -131,14 +132,14 @@ COMPOSED: dict[str, Build] = {
 }
 
 
-def _classical(name: str, options: dict) -> Build:
+def _single(name: str, options: dict) -> Build:
     return lambda: cells.RECURRENCES[name](INPUT, H, **options)
 
 
-CLASSICAL: dict[str, Build] = {
-    f"{name}: {label}": _classical(name, options) for name, table in OPTIONS.items() for label, options in table.items()
+SINGLE: dict[str, Build] = {
+    f"{name}: {label}": _single(name, options) for name, table in OPTIONS.items() for label, options in table.items()
 }
-CONFIGURATIONS: dict[str, Build] = CLASSICAL | COMPOSED
+CONFIGURATIONS: dict[str, Build] = SINGLE | COMPOSED
 
 
 def build(name: str, seed: int = 0) -> Recurrence | Encoder:

@@ -9,7 +9,7 @@ import re
 
 import pytest
 import torch
-from configurations import CLASSICAL, CONFIGURATIONS, RECURRENT, build
+from configurations import CLASSICAL, CONFIGURATIONS, RECURRENT, SINGLE, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -78,7 +78,7 @@ def test_initial_state_is_a_pure_function(name: str) -> None:
     assert same(one, tree.map(lambda leaf: leaf[:1], cell.init_state(4)))
 
 
-@pytest.mark.parametrize("name", cells.RECURRENCES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_random_start_is_drawn_once_and_saved(name: str) -> None:
     cell, other = (cells.RECURRENCES[name](3, 4, initial="random") for _ in range(2))
     assert "h_0" in cell.state_dict()
@@ -221,7 +221,7 @@ def test_copies_and_saved_weights_give_the_same_numbers(name: str) -> None:
     assert torch.equal(stranger(x)[0], module(x)[0])
 
 
-@pytest.mark.parametrize("name", [name for name in CLASSICAL if name.endswith((": defaults", ": everything"))])
+@pytest.mark.parametrize("name", [name for name in SINGLE if name.endswith((": defaults", ": everything"))])
 def test_1000_random_splits(name: str) -> None:
     """Any cutting into chunks (empty ones and single steps among them), and any length, is the whole pass."""
     draw = random.Random(0)
@@ -423,7 +423,7 @@ def test_what_holds_an_encoder_is_an_encoder() -> None:
 # --- what happens in training only
 
 
-@pytest.mark.parametrize("name", cells.RECURRENCES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_dropout_mask_is_drawn_per_sequence_and_carried(name: str) -> None:
     cell = cells.RECURRENCES[name](3, 40, recurrent_dropout=0.4).double()
     x = inputs(cell, 6, 10, torch.float64)
@@ -447,7 +447,7 @@ def test_dropout_mask_is_drawn_per_sequence_and_carried(name: str) -> None:
     assert not torch.allclose(cell(x)[0], y)
 
 
-@pytest.mark.parametrize("name", cells.RECURRENCES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_a_reset_draws_another_mask(name: str) -> None:
     cell = cells.RECURRENCES[name](3, 40, recurrent_dropout=0.4)
     state, reset = cell.init_state(2), torch.tensor([[False, True], [False, False]])
@@ -457,7 +457,7 @@ def test_a_reset_draws_another_mask(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["h", "c"])
-@pytest.mark.parametrize("name", cells.RECURRENCES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_zoneout_keeps_units_at_its_rate(name: str, part: str) -> None:
     if part == "c" and name != "lstm":
         return
@@ -538,7 +538,7 @@ def test_forget_bias(name: str, bias: float, gate: int) -> None:
         assert torch.equal(total.detach(), expected)
 
 
-@pytest.mark.parametrize("name", cells.RECURRENCES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_recurrent_blocks(name: str) -> None:
     H = 6
     for block in cells.RECURRENCES[name](3, H).weight_hh.detach().split(H):

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from configurations import CLASSICAL, CONFIGURATIONS, ENCODERS, OPTIONS, RECURRENT, build
+from configurations import CONFIGURATIONS, ENCODERS, OPTIONS, RECURRENT, SINGLE, build
 
 import clew
 from clew import cells, ops, tree
@@ -53,7 +53,7 @@ def test_law(name: str, law: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [*CLASSICAL, "bidirectional"])
+@pytest.mark.parametrize("name", [*SINGLE, "bidirectional"])
 def test_laws_without_our_kernels(name: str, dtype: str) -> None:
     with ops.only("torch"):
         broken = [str(law) for law in clew.check(build(name), DTYPES[dtype]) if not law.holds]

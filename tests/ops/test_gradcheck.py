@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from configurations import CLASSICAL, CONFIGURATIONS, RECURRENT, build
+from configurations import CONFIGURATIONS, RECURRENT, SINGLE, build
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from clew import ops, tree
 
 B, T = 2, 3
-COMPOSED = [name for name in CONFIGURATIONS if name not in CLASSICAL]
-WHOLE = [name for name in CLASSICAL if name.endswith((": defaults", ": everything"))]  # every entry of the Jacobian
+COMPOSED = [name for name in CONFIGURATIONS if name not in SINGLE]
+WHOLE = [name for name in SINGLE if name.endswith((": defaults", ": everything"))]  # every entry of the Jacobian
 # ReLU has a kink, which finite differences step over; the seed keeps clear of it.
 
 

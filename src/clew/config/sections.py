@@ -87,7 +87,7 @@ class Data(Section):
 
 class Model(Section):
     cell: str = "lstm"
-    """A name of `clew cells`."""
+    """A name of `clew cells`; or several that the layers take in turn, as in "rglru+rglru+attention"."""
     width: AtLeastOne = 32
     """Units of each layer."""
     layers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -100,6 +100,8 @@ class Model(Section):
     """Whether a layer adds to what it reads."""
     norm: Literal["none", "layer", "rms"] = "none"
     """Normalisation around each layer."""
+    mlp: Annotated[float, Field(ge=0.0, le=16.0)] = 0.0
+    """Makes every layer a block of a language model, with an MLP of so many times the width; 0 = none."""
     embedding: Count = 0
     """Numbers that stand for a unit of text; 0 = as wide as a layer, at most 128."""
     letters: AtLeastOne = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,18 +30,21 @@ def body(
     dropout: float = 0.0,
     residual: bool = False,
     norm: str = "none",
+    mlp: float = 0.0,
     options: Mapping[str, object] | None = None,
     cells: Table | None = None,
     bidirectional: bool = False,
     front: Recurrence | None = None,
     pooling: str = "",
 ) -> Stack:
-    """A stack of one kind of cell.
+    """A stack of cells.
 
     Args:
-        cell: a name of `clew cells`, or of `cells`.
+        cell: a name of `clew cells`, or of `cells`; or several, joined by "+", that the layers take in turn.
         residual: every layer but the first adds to what it reads; `norm` then stands before it, else behind it.
-        options: the cell's own options, by name.
+        mlp: every layer, the first too, is a block of a language model: `cells.Residual` with an MLP of so many times
+            the width; a linear map below where the widths differ, and `norm` above all.
+        options: the cells' own options, by name; each cell takes those that it has.
         cells: a user's own recurrences by name, beside those of the table.
         bidirectional: two cells a layer, of `width` each; the result is an Encoder.
         front: what stands below, from `input_size` to what the first layer reads.
@@ -50,28 +53,43 @@ def body(
     Raises:
         ConfigError: an unknown cell or option.
     """
-    kind, options = find_cell(cell, cells), dict(options or {})
-    allowed = [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
-    for name in options:
-        if name not in allowed:
-            raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, allowed))
+    kinds = find_cells(cell, cells)
+    options = _shared_out(cell, kinds, options or {})
     parts: list[Any] = [front] if front else []  # recurrences, and encoders where it is bidirectional
+    through = width * (2 if bidirectional else 1)
     for i in range(layers):
         wide = parts[-1].output_size if parts else input_size
-        layer: Any = kind(wide, width, **options)
+        if mlp and wide != through:
+            parts.append(Pointwise(nn.Linear(wide, through), wide, through))
+            wide = through
+        kind = kinds[i % len(kinds)]
+        layer: Any = kind(wide, width, **options[kind])
         ends = [layer.output_size]
         if bidirectional:
-            layer = Bidirectional(layer, kind(wide, width, **options))
+            layer = Bidirectional(layer, kind(wide, width, **options[kind]))
             ends = ends * 2
-        wrapped = bool(residual and layer.output_size == layer.input_size and i)
-        parts.append(Residual(layer, norm) if wrapped else layer)
-        if norm != "none" and not wrapped:
+        wrapped = bool(mlp or (residual and layer.output_size == layer.input_size and i))
+        parts.append(Residual(layer, norm, mlp) if wrapped else layer)
+        if norm != "none" and (not wrapped or (mlp and i == layers - 1)):
             parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
         if pooling == "last" and bidirectional and i == layers - 1:
             parts.append(BothEnds(*ends))
     if pooling and pooling != "last":
         parts.append(POOLS[pooling](parts[-1].output_size))
     return Stack(*parts, dropout=dropout)
+
+
+def _shared_out(cell: str, kinds: Sequence[type[Recurrence]], options: Mapping[str, object]) -> dict[type, dict]:
+    """To each kind the options that it has."""
+    allowed = {
+        kind: [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        for kind in kinds
+    }
+    every = [name for names in allowed.values() for name in names]
+    for name in options:
+        if name not in every:
+            raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, every))
+    return {kind: {name: value for name, value in options.items() if name in names} for kind, names in allowed.items()}
 
 
 def body_of(
@@ -86,6 +104,7 @@ def body_of(
         dropout=model.dropout,
         residual=model.residual,
         norm=model.norm,
+        mlp=model.mlp,
         options=model.cell_options,
         cells=cells,
         bidirectional=model.bidirectional,
@@ -104,16 +123,17 @@ def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: fl
     return Pointwise(module, vocabulary.width, module.output_size)
 
 
-def find_cell(name: str, cells: Table | None = None) -> type[Recurrence]:
-    """The class of a cell, from the table or the user's own.
+def find_cells(names: str, cells: Table | None = None) -> list[type[Recurrence]]:
+    """The classes of cells, joined by "+", from the table or the user's own.
 
     Raises:
         ConfigError: there is none of that name.
     """
     known = {**RECURRENCES, **(cells or {})}
-    if name not in known:
-        raise ConfigError(f"unknown cell '{name}'", hint=did_you_mean(name, known))
-    return known[name]
+    for name in names.split("+"):
+        if name.strip() not in known:
+            raise ConfigError(f"unknown cell '{name.strip()}'", hint=did_you_mean(name.strip(), known))
+    return [known[name.strip()] for name in names.split("+")]
 
 
 def forecaster(

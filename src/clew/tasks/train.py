@@ -15,7 +15,7 @@ from clew.config import SECTIONS, Recipe
 from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
-from clew.models.build import find_cell
+from clew.models.build import find_cells
 from clew.tasks import classify, forecast, generate, guess, regress, tag
 from clew.tasks.base import Cells, Job, Trained, say
 from clew.tasks.run import PLAN, RunFolder
@@ -70,7 +70,7 @@ def train(
     asked = config.build(raw, overrides, file)
     names = _names(sources)
     folder.check_free(resume=resume)
-    find_cell(asked.model.cell, cells)
+    find_cells(asked.model.cell, cells)
     device = pick_device(asked.train.device)
     tables = [read_table(name, header=HEADERS[asked.data.header]) for name in names]
     task = _task(asked, tables)
