@@ -114,6 +114,24 @@ def test_residual_and_norm_are_built_where_they_fit() -> None:
     assert stack.output_size == 4
 
 
+def test_blocks_of_cells_in_turn() -> None:
+    stack = body("lstm+gla", 2, 4, 3, norm="rms", mlp=2.0, options={"heads": 2, "forget_bias": 2.0})
+    linear, *blocks, top = stack.layers
+    assert (linear.input_size, linear.output_size) == (2, 4)
+    assert [type(block.layer).__name__ for block in blocks] == ["LSTM", "GLA", "LSTM"]
+    assert blocks[0].layer.forget_bias == 2.0
+    assert blocks[1].layer.heads == 2
+    assert all(block.mlp is not None for block in blocks)
+    assert isinstance(top.module, torch.nn.RMSNorm)
+    assert [type(layer).__name__ for layer in body("gru", 4, 4, 2, mlp=1.0).layers] == ["Residual", "Residual"]
+    both = body("gru", 2, 4, 2, mlp=1.0, norm="layer", bidirectional=True)
+    assert both.output_size == 8
+    with pytest.raises(ConfigError, match="unknown cell 'attentoin'"):
+        body("gru + attentoin", 2, 4)
+    with pytest.raises(ConfigError, match="'lstm\\+gru' has no option 'heads'"):
+        body("lstm+gru", 2, 4, options={"heads": 2})
+
+
 def test_a_users_own_cell_is_built_by_name() -> None:
     class Mine(cells.GRU):
         pass

@@ -54,7 +54,7 @@ def body(
         ConfigError: an unknown cell or option.
     """
     kinds = find_cells(cell, cells)
-    options = _shared_out(cell, kinds, options or {})
+    own = _shared_out(cell, kinds, options or {})
     parts: list[Any] = [front] if front else []  # recurrences, and encoders where it is bidirectional
     through = width * (2 if bidirectional else 1)
     for i in range(layers):
@@ -63,10 +63,10 @@ def body(
             parts.append(Pointwise(nn.Linear(wide, through), wide, through))
             wide = through
         kind = kinds[i % len(kinds)]
-        layer: Any = kind(wide, width, **options[kind])
+        layer: Any = kind(wide, width, **own[kind])
         ends = [layer.output_size]
         if bidirectional:
-            layer = Bidirectional(layer, kind(wide, width, **options[kind]))
+            layer = Bidirectional(layer, kind(wide, width, **own[kind]))
             ends = ends * 2
         wrapped = bool(mlp or (residual and layer.output_size == layer.input_size and i))
         parts.append(Residual(layer, norm, mlp) if wrapped else layer)
