@@ -68,7 +68,60 @@ OPTIONS: dict[str, dict[str, dict]] = {
         "linear candidate": {"positive": False},
         "everything": {"positive": False, "bias": False},
     },
+    "minlstm": {
+        "defaults": {},
+        "forget bias": {"forget_bias": 2.0},
+        "everything": {"positive": False, "bias": False},
+    },
+    "indrnn": {
+        "defaults": {},
+        "everything": {"nonlinearity": "tanh", "bias": False, "steps": 7, "gamma": 3.0, "epsilon": 0.5},
+    },
+    "lru": {"defaults": {}, "everything": {"state_size": 5, "radius": (0.5, 0.99), "phase": 1.0}},
+    "s5": {
+        "defaults": {},
+        "gaps": {"gaps": True},
+        "everything": {"state_size": 8, "blocks": 2, "dt": (0.1, 1.0), "clip": True, "gaps": True},
+    },
+    "rglru": {
+        "defaults": {},
+        "one tap": {"taps": 1},
+        "everything": {"heads": 2, "width": 6, "taps": 3, "whole_start": True},
+    },
+    "mamba": {
+        "defaults": {},
+        "no convolution": {"conv": 1},
+        "everything": {
+            **{"state": 3, "expand": 1.5, "conv": 2, "rank": 2},
+            **{"dt_min": 0.1, "dt_max": 1.0, "conv_bias": False, "bias": True},
+        },
+    },
+    "mamba2": {
+        "defaults": {"state": 8},  # 128 by default: the derivatives of so many take minutes
+        "everything": {
+            **{"state": 3, "expand": 3, "heads": 4, "groups": 2, "conv": 3, "dt_limit": (0.2, 2.0)},
+            **{"dt_min": 0.1, "dt_max": 1.0, "conv_bias": False, "bias": True},
+        },
+    },
     "gla": {"defaults": {}, "everything": {"heads": 2, "keys": 1.0, "rank": 3, "slowness": 2.0}},
+    "cfc": {
+        "defaults": {"units": 16},
+        "no gate": {"mode": "no gate", "units": 5},
+        "pure": {"mode": "pure", "units": 5},
+        "no backbone": {"layers": 0},
+        "mixed memory": {"mixed": True, "units": 5},
+        "everything": {
+            **{"mode": "no gate", "units": 5, "layers": 2, "activation": "silu", "dropout": 0.2},
+            **{"mixed": True, "gaps": True},
+        },
+    },
+    "attention": {
+        "defaults": {"window": 16},
+        "window of one": {"window": 1},
+        "no positions": {"rotary": False, "window": 4},
+        "odd heads": {"heads": 4, "window": 5},
+        "everything": {"heads": 2, "window": 3, "bias": True, "base": 100.0},
+    },
 }
 if missing := set(cells.RECURRENCES) ^ set(OPTIONS):
     raise AssertionError(f"tests/laws/configurations.py and cells.RECURRENCES differ in: {', '.join(sorted(missing))}")

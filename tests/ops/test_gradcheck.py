@@ -22,16 +22,21 @@ def problem(name: str, **options):
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(B, T, module.input_size, generator=generator, dtype=torch.float64)
     state = module.init_state(B) if name in RECURRENT else ()
-    leaves = [torch.randn(leaf.shape, generator=generator, dtype=torch.float64) for leaf in tree.leaves(state)]
+    leaves = list(tree.leaves(state))  # those that count stay as they are
+    smooth = [leaf.is_floating_point() for leaf in leaves]
+    drawn = [torch.randn(leaf.shape, generator=generator, dtype=torch.float64) for leaf in leaves]
+    drawn = [leaf for leaf, moves in zip(drawn, smooth, strict=True) if moves]
     names = [key for key, _ in module.named_parameters()]
 
     def run(x, *rest):
-        parameters = dict(zip(names, rest[len(leaves) :], strict=True))
-        before = (tree.rebuild(state, iter(rest)),) if name in RECURRENT else ()
+        given = iter(rest)
+        before = [next(given) if moves else leaf for leaf, moves in zip(leaves, smooth, strict=True)]
+        parameters = dict(zip(names, given, strict=True))
+        before = (tree.rebuild(state, iter(before)),) if name in RECURRENT else ()
         y, after = functional_call(module, parameters, (x, *before), options)
         return (y, *(leaf for leaf in tree.leaves(after) if leaf.requires_grad))
 
-    points = [x, *leaves, *(p.detach().clone() for p in module.parameters())]
+    points = [x, *drawn, *(p.detach().clone() for p in module.parameters())]
     return run, tuple(point.requires_grad_() for point in points)
 
 
