@@ -103,6 +103,23 @@ OPTIONS: dict[str, dict[str, dict]] = {
             **{"dt_min": 0.1, "dt_max": 1.0, "conv_bias": False, "bias": True},
         },
     },
+    "retnet": {
+        "defaults": {},
+        "root mean square": {"heads": 2, "centred": False},
+        "everything": {"heads": 2, "expand": 1.5},
+    },
+    "deltanet": {
+        "defaults": {},
+        "heads, no past": {"heads": 2, "conv": 1},
+        "everything": {"heads": 2, "keys": 1.5, "conv": 3, "positive": True, "negative": True},
+    },
+    "gated_deltanet": {
+        "defaults": {},
+        "everything": {
+            **{"heads": 2, "keys": 1.0, "expand": 1.5, "conv": 3},
+            **{"negative": True, "dt_min": 0.01, "dt_max": 0.5},
+        },
+    },
     "gla": {"defaults": {}, "everything": {"heads": 2, "keys": 1.0, "rank": 3, "slowness": 2.0}},
     "cfc": {
         "defaults": {"units": 16},

@@ -5,7 +5,9 @@ from clew.cells.base import Encoder, LinearRecurrence, Recurrence, Scanned, fold
 from clew.cells.bidirectional import Bidirectional
 from clew.cells.cfc import CfC, CfCState
 from clew.cells.compose import Pointwise, Residual, Stack
+from clew.cells.deltanet import DeltaNet, DeltaState
 from clew.cells.elman import Elman, ElmanState
+from clew.cells.gated_deltanet import GatedDeltaNet
 from clew.cells.gla import GLA
 from clew.cells.gru import GRU, GRUState
 from clew.cells.indrnn import IndRNN
@@ -16,6 +18,7 @@ from clew.cells.mamba2 import Mamba2, Mamba2State
 from clew.cells.mingru import MinGRU
 from clew.cells.minlstm import MinLSTM
 from clew.cells.pool import POOLS, AttentionPool, BothEnds, MaxPool, MeanPool, Pool, SumPool
+from clew.cells.retnet import RetNet, RetNetState
 from clew.cells.rglru import RGLRU, RGLRUState
 from clew.cells.s5 import S5
 
@@ -31,7 +34,10 @@ RECURRENCES: dict[str, type[Recurrence]] = {
     "rglru": RGLRU,
     "mamba": Mamba,
     "mamba2": Mamba2,
+    "retnet": RetNet,
     "gla": GLA,
+    "deltanet": DeltaNet,
+    "gated_deltanet": GatedDeltaNet,
     "cfc": CfC,
     "attention": Attention,
 }
@@ -52,10 +58,13 @@ __all__ = [
     "BothEnds",
     "CfC",
     "CfCState",
+    "DeltaNet",
+    "DeltaState",
     "Elman",
     "ElmanState",
     "Encoder",
     "GRUState",
+    "GatedDeltaNet",
     "IndRNN",
     "LSTMState",
     "LinearRecurrence",
@@ -72,6 +81,8 @@ __all__ = [
     "RGLRUState",
     "Recurrence",
     "Residual",
+    "RetNet",
+    "RetNetState",
     "Scanned",
     "Stack",
     "SumPool",
