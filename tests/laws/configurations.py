@@ -121,6 +121,20 @@ OPTIONS: dict[str, dict[str, dict]] = {
         },
     },
     "gla": {"defaults": {}, "everything": {"heads": 2, "keys": 1.0, "rank": 3, "slowness": 2.0}},
+    "rwkv6": {"defaults": {}, "everything": {"heads": 2, "mix_rank": 2, "decay_rank": 3}},
+    "rwkv7": {"defaults": {}, "everything": {"heads": 2, "rank": 3}},
+    "mlstm": {
+        "defaults": {},
+        "everything": {
+            **{"heads": 2, "keys": 0.5, "forget": "exp", "gate_cap": 5.0},
+            **{"input_bias": -2.0, "bias": True, "eps": 1e-3},
+        },
+    },
+    "slstm": {
+        "defaults": {},
+        "convolution": {"conv": 4},
+        "everything": {"heads": 2, "forget": "exp", "conv": 3, "recurrent": "uniform", "norm": False},
+    },
     "cfc": {
         "defaults": {"units": 16},
         "no gate": {"mode": "no gate", "units": 5},
@@ -213,13 +227,13 @@ CONFIGURATIONS: dict[str, Build] = SINGLE | COMPOSED
 
 
 def build(name: str, seed: int = 0) -> Recurrence | Encoder:
-    """The module of this name, the same numbers for the same seed; biases and gains are moved off 0 and 1, which
-    would hide mistakes."""
+    """The module of this name, the same numbers for the same seed; biases and gains are moved off 0 and 1, and maps
+    off 0, which would hide mistakes."""
     torch.manual_seed(seed)
     module = CONFIGURATIONS[name]()
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim == 1 or not parameter.any():
                 parameter += 0.1 * torch.randn_like(parameter)
     return module
 

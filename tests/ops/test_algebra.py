@@ -47,7 +47,9 @@ class Problem:
         self.inputs = [t.requires_grad_() for t in self.inputs]
         self.lengths = torch.randint(0, T + 1, (B,), generator=self.generator)
         self.lengths[:1] = T
-        self.state = {"selective": 5, "matrix": 4, "delta": 4}.get(name.split()[0], 2)  # among the inputs; then initial
+        self.state = {"selective": 5, "matrix": 4, "delta": 4, "conv": 1}.get(
+            name.split()[0], 2
+        )  # among the inputs; then initial
         self.reset = torch.rand(B, T, generator=self.generator) < 0.2
 
     def draw(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
@@ -88,6 +90,11 @@ class Problem:
         key = torch.nn.functional.normalize(inputs[1], dim=-1)
         return [inputs[0], key, *inputs[2:], -0.9 * key, key.clone()], _matrix
 
+    def conv(self, D: int, W: int, bias: int, silu: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, D), draw(B, W - 1, D), draw(D, W), *([draw(D)] if bias else [])]
+        return inputs, lambda *t, **how: ops.short_conv(*t, silu=bool(silu), **how)
+
     def run(self, ragged: bool = False, resets: bool = False) -> list[Tensor]:
         how = {"lengths": self.lengths if ragged else None, "reset": self.reset if resets else None}
         return list(self.scan(*self.inputs, **how))
@@ -108,9 +115,10 @@ SMALL = [
     "matrix 2 3 2",
     "delta 2 3 1",
 ]
-SMALL += ["delta 2 3 2"]
+SMALL += ["delta 2 3 2", "conv 3 1 1 0", "conv 2 4 0 1"]
 LARGE = ["linear 37", "complex 19", "constant 19", "maximum 37", "selective 21 5", "selective 16 16", "matrix 3 5 1"]
 LARGE += ["matrix 5 70 5", "matrix 4 32 4", "matrix 3 129 1", "delta 5 70 1", "delta 16 33 16", "delta 3 16 3"]
+LARGE += ["conv 21 4 1 1", "conv 16 4 0 0", "conv 35 1 1 1", "conv 5 7 1 0"]
 
 
 def assert_near(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
@@ -141,7 +149,7 @@ def test_numbers_and_gradients(name: str, dtype: torch.dtype, instruction_set: s
 
 
 @compiled
-@pytest.mark.parametrize("name", ["linear 600", "constant 300", "maximum 600", "selective 70 8"])
+@pytest.mark.parametrize("name", ["linear 600", "constant 300", "maximum 600", "selective 70 8", "conv 700 4 1 1"])
 def test_threads_share_the_width_of_one_row(name: str) -> None:
     problem = Problem(name, 1, 40)
     found = []
@@ -188,7 +196,8 @@ def test_padding_and_resets_by_hand(name: str) -> None:
         return list(problem.scan(*inputs))
 
     first, _ = cut(0, 2, None)
-    second, last = cut(2, 5, problem.inputs[problem.state + 1])
+    begin = problem.inputs[problem.state]
+    second, last = cut(2, 5, torch.zeros_like(begin) if name.startswith("conv") else problem.inputs[problem.state + 1])
     with torch.no_grad():
         for i in over_time:
             problem.inputs[i][:, 5:] = torch.nan

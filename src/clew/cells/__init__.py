@@ -17,10 +17,14 @@ from clew.cells.mamba import Mamba, MambaState
 from clew.cells.mamba2 import Mamba2, Mamba2State
 from clew.cells.mingru import MinGRU
 from clew.cells.minlstm import MinLSTM
+from clew.cells.mlstm import MLSTM, MLSTMState
 from clew.cells.pool import POOLS, AttentionPool, BothEnds, MaxPool, MeanPool, Pool, SumPool
 from clew.cells.retnet import RetNet, RetNetState
 from clew.cells.rglru import RGLRU, RGLRUState
+from clew.cells.rwkv6 import RWKV6, RWKV6State
+from clew.cells.rwkv7 import RWKV7, RWKV7State
 from clew.cells.s5 import S5
+from clew.cells.slstm import SLSTM, SLSTMState
 
 RECURRENCES: dict[str, type[Recurrence]] = {
     "elman": Elman,
@@ -38,6 +42,10 @@ RECURRENCES: dict[str, type[Recurrence]] = {
     "gla": GLA,
     "deltanet": DeltaNet,
     "gated_deltanet": GatedDeltaNet,
+    "rwkv6": RWKV6,
+    "rwkv7": RWKV7,
+    "mlstm": MLSTM,
+    "slstm": SLSTM,
     "cfc": CfC,
     "attention": Attention,
 }
@@ -47,10 +55,14 @@ __all__ = [
     "GRU",
     "LRU",
     "LSTM",
+    "MLSTM",
     "POOLS",
     "RECURRENCES",
     "RGLRU",
+    "RWKV6",
+    "RWKV7",
     "S5",
+    "SLSTM",
     "Attention",
     "AttentionPool",
     "AttentionState",
@@ -68,6 +80,7 @@ __all__ = [
     "IndRNN",
     "LSTMState",
     "LinearRecurrence",
+    "MLSTMState",
     "Mamba",
     "Mamba2",
     "Mamba2State",
@@ -79,10 +92,13 @@ __all__ = [
     "Pointwise",
     "Pool",
     "RGLRUState",
+    "RWKV6State",
+    "RWKV7State",
     "Recurrence",
     "Residual",
     "RetNet",
     "RetNetState",
+    "SLSTMState",
     "Scanned",
     "Stack",
     "SumPool",

@@ -23,7 +23,6 @@ from clew import ops
 from clew.cells.base import Scanned
 from clew.cells.heads import HeadNorm, heads_of, split
 from clew.errors import ShapeError
-from clew.ops.window import short_conv
 from clew.tree import State
 
 LEAST = 1e-6  # under the root of a length, which may be 0
@@ -110,7 +109,7 @@ class ConvolvedQKV(nn.Module):
         self.heads, self.positive, self.sizes = heads, positive, (keys, keys, values)
         width = sum(self.sizes)
         self.project = nn.Linear(input_size, width, bias=False)
-        self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False)  # the weights; `short_conv` runs it
+        self.conv = nn.Conv1d(width, width, conv, groups=width, bias=False)  # the weights; `ops.short_conv` runs it
 
     def init_state(self, batch_size: int) -> DeltaState:
         zeros, (keys, _, values) = self.conv.weight.new_zeros, self.sizes
@@ -123,10 +122,14 @@ class ConvolvedQKV(nn.Module):
         self, x_BTI: Tensor, past_BPD: Tensor, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """q, k (B, T, H, K), v (B, T, H, V) and the past after the last real step."""
-        c, past = short_conv(self.project(x_BTI), past_BPD, self.conv.weight[:, 0], None, lengths, reset)
+        how = {"silu": not self.positive, "lengths": lengths, "reset": reset}
+        c, past = ops.short_conv(self.project(x_BTI), past_BPD, self.conv.weight[:, 0], **how)
         q, k, v = (split(part, self.heads) for part in c.split(self.sizes, -1))
-        q, k = (shares(F.elu(part) + 1) if self.positive else unit(F.silu(part)) for part in (q, k))
-        return q * q.shape[-1] ** -0.5, k, F.silu(v), past
+        if self.positive:
+            q, k, v = shares(F.elu(q) + 1), shares(F.elu(k) + 1), F.silu(v)
+        else:
+            q, k = unit(q), unit(k)
+        return q * q.shape[-1] ** -0.5, k, v, past
 
 
 def unit(x: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from clew import ops
 from clew.cells.base import Scanned
 from clew.errors import ConfigError, ShapeError
-from clew.ops.window import short_conv
 from clew.tree import State
 
 
@@ -67,7 +66,7 @@ class Mamba(Scanned):
         at_least_one("Mamba", state=state, conv=conv, rank=rank, **{"expand * hidden_size": inner})
         self.state_size, self.rank = state, rank
         self.to_uz = nn.Linear(input_size, 2 * inner, bias)
-        self.conv = nn.Conv1d(inner, inner, conv, groups=inner, bias=conv_bias)  # the weights; `short_conv` runs it
+        self.conv = nn.Conv1d(inner, inner, conv, groups=inner, bias=conv_bias)  # the weights; `ops.short_conv` runs it
         self.to_rbq = nn.Linear(inner, rank + 2 * state, bias=False)
         self.to_dt = nn.Linear(rank, inner)
         nn.init.uniform_(self.to_dt.weight, -(rank**-0.5), rank**-0.5)
@@ -84,8 +83,9 @@ class Mamba(Scanned):
         self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, MambaState]:
         u, z = self.to_uz(x_BTI).chunk(2, -1)
-        c, past = short_conv(u, state.past, self.conv.weight[:, 0], self.conv.bias, lengths, reset)
-        c = F.silu(c)
+        c, past = ops.short_conv(
+            u, state.past, self.conv.weight[:, 0], self.conv.bias, silu=True, lengths=lengths, reset=reset
+        )
         r, b, q = self.to_rbq(c).split([self.rank, self.state_size, self.state_size], -1)
         dt, A = F.softplus(self.to_dt(r)), -self.log_rate.exp()
         o, h = ops.selective_scan(c, dt, A, b, q, state.h, initial=initial.h, lengths=lengths, reset=reset)

@@ -23,7 +23,6 @@ from clew.cells.base import Scanned
 from clew.cells.heads import HeadNorm, heads_of, split
 from clew.cells.mamba import at_least_one, step_bias
 from clew.errors import ConfigError, ShapeError
-from clew.ops.window import short_conv
 from clew.tree import State
 
 
@@ -81,7 +80,7 @@ class Mamba2(Scanned):
         self.sizes = inner, groups * state, groups * state
         width = sum(self.sizes)
         self.to_zudt = nn.Linear(input_size, inner + width + self.heads, bias)
-        self.conv = nn.Conv1d(width, width, conv, groups=width, bias=conv_bias)  # the weights; `short_conv` runs it
+        self.conv = nn.Conv1d(width, width, conv, groups=width, bias=conv_bias)  # the weights; `ops.short_conv` runs it
         self.dt_bias = nn.Parameter(step_bias("Mamba2", self.heads, dt_min, dt_max))
         self.log_rate = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
         self.skip = nn.Parameter(torch.ones(self.heads))
@@ -99,8 +98,10 @@ class Mamba2(Scanned):
         self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, Mamba2State]:
         z, u, dt = self.to_zudt(x_BTI).split([self.sizes[0], sum(self.sizes), self.heads], -1)
-        c, past = short_conv(u, state.past, self.conv.weight[:, 0], self.conv.bias, lengths, reset)
-        v, k, q = F.silu(c).split(self.sizes, -1)
+        c, past = ops.short_conv(
+            u, state.past, self.conv.weight[:, 0], self.conv.bias, silu=True, lengths=lengths, reset=reset
+        )
+        v, k, q = c.split(self.sizes, -1)
         v, k, q = split(v, self.heads), self.of_heads(k), self.of_heads(q)
         dt = F.softplus(dt + self.dt_bias).clamp(*self.dt_limit)[..., None]
         w = torch.exp(-dt * self.log_rate.exp()[:, None])

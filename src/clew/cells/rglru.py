@@ -20,7 +20,6 @@ from clew import ops
 from clew.cells.base import Scanned
 from clew.cells.heads import heads_of, split
 from clew.errors import ShapeError
-from clew.ops.window import short_conv
 from clew.tree import State
 
 SHARPNESS = 8.0  # c of the paper
@@ -85,7 +84,7 @@ class RGLRU(Scanned):
         self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, State]:
         (past, h_BW, begun), T = state, x_BTI.shape[1]
-        u, past = short_conv(self.to_u(x_BTI), past, self.conv_weight, self.conv_bias, lengths, reset)
+        u, past = ops.short_conv(self.to_u(x_BTI), past, self.conv_weight, self.conv_bias, lengths=lengths, reset=reset)
         log_a = -SHARPNESS * F.softplus(self.Lambda) * torch.sigmoid(self.recurrence_gate(u))
         # Above 0, as the slope of the root there has no end.
         scale = torch.sqrt((-torch.expm1(2 * log_a)).clamp(min=torch.finfo(log_a.dtype).tiny))

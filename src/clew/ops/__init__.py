@@ -7,6 +7,7 @@ the state after it. Gradients flow through all of them.
     linear_scan, max_scan               one number a step and unit; state h (B, N), or complex (B, N, 2)
     selective_scan                      N numbers a channel; state h (B, D, N)
     matrix_scan                         a matrix a head; state S (B, H, K, V)
+    short_conv                          a convolution over the last W steps; state (B, W - 1, D)
 
 `mask` is a per-sequence dropout mask on what the gates see of h (Gal & Ghahramani 2016), `()` when there is none.
 `backwards` reads each row from its last real step to its first: y stands where its x does, and each piece that a reset
@@ -43,6 +44,7 @@ __all__ = [
     "only",
     "reference",
     "selective_scan",
+    "short_conv",
 ]
 
 Implementation = Literal["torch", "reference"]
@@ -185,6 +187,24 @@ def matrix_scan(
     """
     a, b = erase or (None, None)
     return _linear(native_linear.MATRIX, (q_BTHK, k_BTHK, v_BTHV, w_BTHK, a, b, S_BHKV, initial), lengths, reset)
+
+
+def short_conv(
+    x_BTD: Tensor,
+    past_BPD: Tensor,
+    weight_DW: Tensor,
+    bias_D: Tensor | None = None,
+    *,
+    silu: bool = False,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Causal convolution over time, channel by channel, and then silu if asked for; and the last P = W - 1 inputs.
+
+    y[t] = sum over j of weight[:, j] x[t - P + j] + bias. A reset restores a past of zeros.
+    """
+    kernel = native_linear.CONV_SILU if silu else native_linear.CONV
+    return _linear(kernel, (x_BTD, weight_DW, bias_D, past_BPD), lengths, reset)
 
 
 def _linear(

@@ -1,24 +1,27 @@
-"""The compiled kernels of the recurrences that are linear in their state: a whole sequence in one call.
+"""The compiled kernels of the recurrences that are linear in their state, and of the short convolutions before them: a
+whole sequence in one call.
 
-The equations are in `algebra`, what the kernels do in csrc/elementwise.h, selective.h and matrix.h. The gradient's pass
-reads the states again where they are the outputs; else it computes them anew, chunk by chunk. Second derivatives are
-those of the definition, which is then run again.
+The equations are in `algebra` and `window`, what the kernels do in csrc/elementwise.h, selective.h, matrix.h, conv.h.
+The gradient's pass reads the states again where they are the outputs; else it computes them anew, chunk by chunk.
+Second derivatives are those of the definition, which is then run again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from clew.ops import algebra
+from clew.ops import algebra, window
 from clew.ops.native import compiled, padded, plain
 
 CHUNK = 32  # steps: their states stay in a core's cache
 WIDE = 256  # numbers of state that are worth a thread of their own
+
+KEPT = {"states": "kept", "outputs": "y"}  # their names in csrc/algebra.h
 
 Named = dict[str, Tensor]
 
@@ -28,10 +31,10 @@ class Kernel(NamedTuple):
 
     number: int
     definition: Callable[..., tuple[Tensor, Tensor]]  # of the tensors, then lengths and reset
-    tensors: dict[str, str]  # "h0" is the state before, "hr" the one that a reset restores
+    tensors: dict[str, str]  # "h0" is the state before, "hr" what a reset restores
     like: str  # outputs have its shape
     sizes: str  # what the compiled part is told, beside B and T
-    keeps: bool = True  # states before the chunks; else the outputs are all states
+    keeps: Literal["states", "outputs", ""] = "states"  # what the gradient's pass reads: those before the chunks, or y
     shared: str = ""  # the dimensions of state whose parts threads may take where there are few rows
     over_rows: Sequence[str] = ()  # what all rows share: its gradients are summed over them
     over_parts: Sequence[str] = ()  # what all parts share
@@ -55,7 +58,7 @@ class Kernel(NamedTuple):
 
 def _elementwise(number: int, definition: Callable[..., tuple[Tensor, Tensor]], state: str) -> Kernel:
     tensors = {"a": f"BT{state}", "b": f"BT{state}", "h0": f"B{state}", "hr": f"B{state}"}
-    return Kernel(number, definition, tensors, "b", state, keeps=False, shared=state)
+    return Kernel(number, definition, tensors, "b", state, keeps="outputs", shared=state)
 
 
 REAL, COMPLEX = _elementwise(0, algebra.linear, "N"), _elementwise(1, algebra.linear, "NP")
@@ -76,6 +79,11 @@ MATRIX = Kernel(
     {"q": "BTHK", "k": "BTHK", "v": "BTHV", "w": "BTHW", "a": "BTHK", "b": "BTHK", "h0": "BHKV", "hr": "BHKV"},
     like="v",
     sizes="HKVW",
+)
+_CONV = {"x": "BTD", "weight": "DW", "bias": "D", "h0": "BPD"}
+CONV, CONV_SILU = (
+    Kernel(number, definition, _CONV, "x", "DW", keeps="", shared="D", over_rows=("weight", "bias"))
+    for number, definition in ((5, window.short_conv), (6, window.short_conv_silu))
 )
 
 
@@ -101,14 +109,14 @@ class _Run(torch.autograd.Function):
         h0, like = given["h0"], given[kernel.like]
         training = differentiable and any(ctx.needs_input_grad)
         found = {"y": like.new_empty(like.shape), "h": h0.new_empty(h0.shape)}
-        if training and kernel.keeps:
+        if training and kernel.keeps == "states":
             B, *state, last = h0.shape
             lanes = compiled().lanes(h0.dtype == torch.float64) if kernel is MATRIX else 1
             found["kept"] = h0.new_empty(B, -(-like.shape[1] // CHUNK), *state, padded(last, lanes))
         _call(kernel, False, lengths, reset, given, found)
         if training:
             ctx.call = kernel, lengths, reset
-            ctx.save_for_backward(*tensors, found["kept" if kernel.keeps else "y"])
+            ctx.save_for_backward(*tensors, found[KEPT[kernel.keeps]] if kernel.keeps else None)
         return found["y"], found["h"]
 
     @staticmethod
@@ -118,13 +126,13 @@ class _Run(torch.autograd.Function):
             gradients = _definition_gradients(ctx.call, tensors, (dy, dh), ctx.needs_input_grad[4:])
             return (None, None, None, None, *gradients)
         given = _named(kernel, tensors)
-        several = {name: len(dy) for name in kernel.over_rows}
+        several = {name: len(dy) for name in kernel.over_rows if name in given}
         several |= {name: kernel.parts(kernel.measure(given)) for name in kernel.over_parts}
         found = {
             f"d{name}": dy.new_empty((several[name], *t.shape) if name in several else t.shape)
             for name, t in given.items()
         }
-        read = {"kept" if kernel.keeps else "y": kept, "dy": dy.contiguous(), "dh": dh.contiguous()}
+        read = {"dy": dy.contiguous(), "dh": dh.contiguous()} | ({KEPT[kernel.keeps]: kept} if kernel.keeps else {})
         _call(kernel, True, lengths, reset, given, read | found)
         found |= {f"d{name}": found[f"d{name}"].sum(0) for name in several}
         return (None, None, None, None, *(found.get(f"d{name}") for name in kernel.tensors))
@@ -134,7 +142,7 @@ def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
     """The tensors that there are, by name, contiguous; but an `a` that is the same at all steps stays as it is."""
     given = {name: t for name, t in zip(kernel.tensors, tensors, strict=True) if t is not None}
     whole = {name: t.contiguous() for name, t in given.items()}
-    if not kernel.keeps and whole["a"].numel() and given["a"][0, 0].is_contiguous():
+    if kernel.keeps == "outputs" and whole["a"].numel() and given["a"][0, 0].is_contiguous():
         whole["a"] = given["a"]
     return whole
 
@@ -143,9 +151,12 @@ def _call(
     kernel: Kernel, gradient: bool, lengths: Tensor | None, reset: Tensor | None, given: Named, others: Named
 ) -> None:
     sizes = kernel.measure(given)
-    assert sizes.get("W", 1) in (1, sizes.get("K"))  # one decay for a head, or one for each of its keys
+    if kernel is MATRIX:
+        assert sizes["W"] in (1, sizes["K"])  # one decay for a head, or one for each of its keys
+    if "P" in sizes and "W" in sizes:
+        assert sizes["P"] == sizes["W"] - 1  # a convolution's past
     held = given | others | {name: t for name, t in (("lengths", lengths), ("reset", reset)) if t is not None}
-    of_a = () if kernel.keeps else given["a"].stride()[:2]
+    of_a = given["a"].stride()[:2] if kernel.keeps == "outputs" else ()
     numbers = (sizes["B"], sizes["T"], CHUNK, kernel.parts(sizes), *(sizes[letter] for letter in kernel.sizes), *of_a)
     wide = given["h0"].dtype == torch.float64
     addresses = {name: t.data_ptr() for name, t in held.items()}

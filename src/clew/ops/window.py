@@ -8,6 +8,7 @@ The past is state: the last P inputs, the oldest first, 0 before a beginning. A 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clew.ops import definition as ref
@@ -40,9 +41,9 @@ def window(
 
 def short_conv(
     x_BTD: Tensor,
-    past_BPD: Tensor,
     weight_DW: Tensor,
-    bias_D: Tensor | None = None,
+    bias_D: Tensor | None,
+    past_BPD: Tensor,
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -51,4 +52,12 @@ def short_conv(
     y = taps[-1] * weight_DW[:, -1]
     for j, tap in enumerate(taps[:-1]):
         y = torch.addcmul(y, tap, weight_DW[:, j])
-    return (y if bias_D is None else y + bias_D), past
+    y = y if bias_D is None else y + bias_D
+    real_BT = ref.valid_steps(x_BTD, lengths)
+    return (y if real_BT is None else ref.hide_padding(y, real_BT)), past
+
+
+def short_conv_silu(*given: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same, behind a silu."""
+    y, past = short_conv(*given)  # type: ignore[arg-type]
+    return F.silu(y), past

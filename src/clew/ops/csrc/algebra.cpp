@@ -1,4 +1,5 @@
 // The recurrences that are linear in their state, for one instruction set: compiled once for each, as scan.cpp is.
+#include "conv.h"
 #include "elementwise.h"
 #include "matrix.h"
 #include "selective.h"
@@ -11,9 +12,11 @@ constexpr AlgebraKernels<S> algebras = {
     {elementwise<S, REAL>, elementwise<S, COMPLEX>, elementwise<S, MAXIMUM>},
     selective<S>,
     matrix<S>,
+    conv<S>,
     elementwise_room<S>,
     selective_room<S>,
     matrix_room<S>,
+    conv_room<S>,
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
-// What every instruction set's kernels are asked of the recurrences that are linear in their state: one item of a pass,
-// which is a row of the batch and a part of its width. The equations are in ops/algebra.py.
+// What every instruction set's kernels are asked of the recurrences that are linear in their state, and of the short
+// convolutions before them: one item of a pass, which is a row of the batch and a part of its width. The equations are
+// in ops/algebra.py and ops/window.py.
 //
 //   B rows, T steps; N numbers of state, D channels, H heads, K keys, V values; VP: V rounded up to whole vectors
 //
@@ -9,7 +10,7 @@
 
 namespace clew {
 
-enum Algebra { REAL, COMPLEX, MAXIMUM, SELECTIVE, MATRIX, ALGEBRAS };
+enum Algebra { REAL, COMPLEX, MAXIMUM, SELECTIVE, MATRIX, CONV, CONV_SILU, ALGEBRAS };
 
 struct Time {
   int64_t B, T, chunk;
@@ -61,15 +62,30 @@ struct Matrix {
   S *dq, *dk, *dv, *dw, *da, *db, *dh0, *dhr;
 };
 
+// A short convolution over time, whose state is the last W - 1 inputs.
+template <class S>
+struct Conv {
+  Time time;
+  int64_t D, W, parts;       // the channels are shared out into parts
+  bool silu;
+  const S *x, *weight, *bias;  // (B, T, D), (D, W), (D) or null
+  const S* h0;               // (B, W - 1, D) the oldest first; a reset restores zeros
+  S *y, *h;                  // (B, T, D), (B, W - 1, D)
+  const S *dy, *dh;
+  S *dx, *dweight, *dbias, *dh0;  // dweight is (B, D, W), dbias (B, D) or null
+};
+
 // `item` of a pass, in `room` numbers of memory.
 template <class S>
 struct AlgebraKernels {
   void (*elementwise[3])(const Elementwise<S>&, bool gradient, int64_t item, S* room);
   void (*selective)(const Selective<S>&, bool gradient, int64_t item, S* room);
   void (*matrix)(const Matrix<S>&, bool gradient, int64_t item, S* room);
+  void (*conv)(const Conv<S>&, bool gradient, int64_t item, S* room);
   int64_t (*elementwise_room)(const Elementwise<S>&, bool gradient);
   int64_t (*selective_room)(const Selective<S>&, bool gradient);
   int64_t (*matrix_room)(const Matrix<S>&, bool gradient);
+  int64_t (*conv_room)(const Conv<S>&, bool gradient);
 };
 
 struct Algebras {

@@ -103,6 +103,12 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
     const nb::gil_scoped_release release;
     over_items<S>(threads, time.B * p.parts, k.selective_room(p, gradient),
                   [&](int64_t item, S* room) { k.selective(p, gradient, item, room); });
+  } else if (kind >= CONV) {
+    const Conv<S> p = {time, n[4], n[5], n[3], kind == CONV_SILU, a.at<S>("x"), a.at<S>("weight"), a.at<S>("bias"), h0,
+                       y, h, dy, dh, a.at<S>("dx"), a.at<S>("dweight"), a.at<S>("dbias"), dh0};
+    const nb::gil_scoped_release release;
+    over_items<S>(threads, time.B * p.parts, k.conv_room(p, gradient),
+                  [&](int64_t item, S* room) { k.conv(p, gradient, item, room); });
   } else {
     const size_t strides = n.size() - 2;  // of a, behind N, or N pairs
     const Elementwise<S> p = {time, strides > 5 ? n[4] * n[5] : n[4], n[3], n[strides], n[strides + 1], a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, dy, dh,
