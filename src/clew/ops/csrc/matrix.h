@@ -1,181 +1,226 @@
-// S' = w S + a (b' S) + k v', y = S'' q: the state of a head stays in the cache next to the core while time passes.
+// S' = w S + a (b' S) + k v', y = S'' q. The columns of S do not know of one another: a few vectors of them at a time go
+// through all steps, so few that they stay in the cache next to the core.
 #pragma once
 #include "algebra.h"
 #include "simd.h"
 
 namespace clew::CLEW_ISA {
 
-// One head of one row.
-template <class S>
-struct Head {
-  static constexpr int V = Simd<S>::V;
+constexpr int64_t NEAR = 20 << 10;  // bytes of that cache which the columns may take
+constexpr int FEW = 4;              // keys whose sums are taken together
+
+// N vectors of columns of one head of one row, from column v on: (K, N V) with what is not there 0.
+//
+// What the loops read is in local variables: a store might change what is not.
+template <class S, int N, bool ERASES>
+struct Columns {
+  static constexpr int V = Simd<S>::V, WIDE = N * V;
   const Matrix<S>& p;
-  int64_t row, head, steps, VP;
-  bool erases;
+  int64_t row, head, v, steps;
 
-  int64_t state() const { return (row * p.H + head) * p.K * p.V; }
   int64_t at(int64_t t) const { return (row * p.time.T + t) * p.H + head; }
+  int64_t left(int i) const { return p.V - v - i * V; }
+  int64_t one() const { return p.K * WIDE; }
 
-  // (K, V) as (K, VP), and back.
-  void spread(const S* from, S* to) const {
+  void load_all(const S* from, int64_t apart, int64_t there, S* to) const {
     for (int64_t k = 0; k < p.K; ++k)
-      for (int64_t v = 0; v < VP; v += V) store(to + k * VP + v, load_some(from + k * p.V + v, p.V - v));
+      for (int i = 0; i < N; ++i) store(to + k * WIDE + i * V, load_some(from + k * apart + v + i * V, there - v - i * V));
   }
-  void gather(const S* from, S* to) const {
-    for (int64_t k = 0; k < p.K; ++k) std::memcpy(to + k * p.V, from + k * VP, p.V * sizeof(S));
+  void store_all(const S* from, int64_t apart, int64_t there, S* to) const {
+    for (int64_t k = 0; k < p.K; ++k)
+      for (int i = 0; i < N; ++i) store_some(to + k * apart + v + i * V, load(from + k * WIDE + i * V), there - v - i * V);
   }
+  void state_from(const S* all, S* to) const { load_all(all + (row * p.H + head) * p.K * p.V, p.V, p.V, to); }
+  void state_to(const S* from, S* all) const { store_all(from, p.V, p.V, all + (row * p.H + head) * p.K * p.V); }
 
-  struct Of {  // what a step reads
-    const S *q, *k, *w, *a, *b, *v;
-    int64_t next_w;  // 0 where the head has one decay
-  };
-  Of of(int64_t t) const {
-    const int64_t n = at(t) * p.K;
-    return {p.q + n, p.k + n, p.w + at(t) * p.wide, erases ? p.a + n : nullptr, erases ? p.b + n : nullptr,
-            p.v + at(t) * p.V, p.wide == 1 ? 0 : 1};
-  }
-
-  // N vectors of values, from v on: the state after the step, and y where it is asked for.
-  template <int N>
-  void step(const Of& o, int64_t v, const S* before, S* after, S* y) const {
-    Vec<S> value[N], erased[N], read[N];
-    for (int i = 0; i < N; ++i) value[i] = load_some(o.v + v + i * V, p.V - v - i * V), erased[i] = read[i] = Vec<S>{};
-    if (erases)
-      for (int64_t k = 0; k < p.K; ++k)
-        for (int i = 0; i < N; ++i) erased[i] += o.b[k] * load(before + k * VP + v + i * V);
-    for (int64_t k = 0; k < p.K; ++k) {
-      const S w = o.w[k * o.next_w];
-      for (int i = 0; i < N; ++i) {
-        Vec<S> now = w * load(before + k * VP + v + i * V) + o.k[k] * value[i];
-        if (erases) now += o.a[k] * erased[i];
-        store(after + k * VP + v + i * V, now);
-        read[i] += o.q[k] * now;
-      }
-    }
-    if (y)
-      for (int i = 0; i < N; ++i) store_some(y + v + i * V, read[i], p.V - v - i * V);
-  }
-
-  // The gradients of step t; those of keys (dq, dk, dw, da, db: K each) are added to.
-  template <int N>
-  void back(const Of& o, int64_t v, const S* before, const S* after, const S* dy, S* g, S* dv, S* const* d) const {
-    Vec<S> value[N], erased[N], out[N], dvalue[N], derased[N];
-    for (int i = 0; i < N; ++i) {
-      const int64_t left = p.V - v - i * V;
-      value[i] = load_some(o.v + v + i * V, left), out[i] = load_some(dy + v + i * V, left);
-      erased[i] = dvalue[i] = derased[i] = Vec<S>{};
-    }
-    if (erases)
-      for (int64_t k = 0; k < p.K; ++k)
-        for (int i = 0; i < N; ++i) erased[i] += o.b[k] * load(before + k * VP + v + i * V);
-    for (int64_t k = 0; k < p.K; ++k) {
-      const S w = o.w[k * o.next_w];
-      Vec<S> dq = {}, dk = {}, dw = {}, da = {};
-      for (int i = 0; i < N; ++i) {
-        const int64_t at = k * VP + v + i * V;
-        const Vec<S> now = load(g + at) + o.q[k] * out[i];
-        dq += load(after + at) * out[i];
-        dk += now * value[i];
-        dw += now * load(before + at);
-        dvalue[i] += o.k[k] * now;
-        if (erases) da += now * erased[i], derased[i] += o.a[k] * now;
-        store(g + at, w * now);
-      }
-      d[0][k] += sum<S>(dq), d[1][k] += sum<S>(dk), d[2][k * o.next_w] += sum<S>(dw);
-      if (erases) d[3][k] += sum<S>(da);
-    }
-    if (erases)
-      for (int64_t k = 0; k < p.K; ++k) {
-        Vec<S> db = {};
-        for (int i = 0; i < N; ++i) {
-          const int64_t at = k * VP + v + i * V;
-          db += load(before + at) * derased[i];
-          store(g + at, load(g + at) + o.b[k] * derased[i]);
-        }
-        d[4][k] += sum<S>(db);
-      }
-    for (int i = 0; i < N; ++i) store_some(dv + v + i * V, dvalue[i], p.V - v - i * V);
-  }
-
-  void whole_step(int64_t t, const S* before, S* after, S* y) const {
-    const Of o = of(t);
-    int64_t v = 0;
-    for (; v + 4 * V <= VP; v += 4 * V) step<4>(o, v, before, after, y);
-    if (v + 2 * V <= VP) step<2>(o, v, before, after, y), v += 2 * V;
-    if (v < VP) step<1>(o, v, before, after, y);
-  }
-
-  void whole_back(int64_t t, const S* before, const S* after, S* g, S* const* d) const {
-    const Of o = of(t);
-    const S* dy = p.dy + at(t) * p.V;
-    S* dv = p.dv + at(t) * p.V;
-    int64_t v = 0;
-    for (; v + 4 * V <= VP; v += 4 * V) back<4>(o, v, before, after, dy, g, dv, d);
-    if (v + 2 * V <= VP) back<2>(o, v, before, after, dy, g, dv, d), v += 2 * V;
-    if (v < VP) back<1>(o, v, before, after, dy, g, dv, d);
-  }
-
+  int64_t padded() const { return (p.V + V - 1) / V * V; }
   S* kept(int64_t t) const {
-    return p.kept + ((row * p.H + head) * p.time.chunks() + t / p.time.chunk) * p.K * VP;
+    return p.kept + ((row * p.H + head) * p.time.chunks() + t / p.time.chunk) * p.K * padded();
+  }
+
+  // Calls `some(k, few)` for keys from k on, FEW together and the last ones one by one.
+  template <class Some>
+  static void by_keys(int64_t K, const Some& some) {
+    int64_t k = 0;
+    for (; k + FEW <= K; k += FEW) some(k, std::integral_constant<int, FEW>());
+    for (; k < K; ++k) some(k, std::integral_constant<int, 1>());
+  }
+
+  template <int F>
+  static void add(S* to, const Vec<S> (&v)[F]) {
+    if constexpr (F == FEW) add_sums<S>(to, v);
+    else *to += sum<S>(v[0]);
+  }
+
+  void erase_by(const S* b, const S* before, Vec<S>* erased) const {
+    const int64_t K = p.K;
+    Vec<S> sums[N] = {};
+    for (int64_t k = 0; k < K; ++k)
+      for (int i = 0; i < N; ++i) sums[i] += b[k] * load(before + k * WIDE + i * V);
+    for (int i = 0; i < N; ++i) erased[i] = sums[i];
+  }
+
+  // The state after step t; y too, or in the gradient's pass the gradient of q.
+  template <bool GRADIENT>
+  void step(int64_t t, const S* before, S* after) const {
+    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = at(t) * K, place = at(t) * p.V + v;
+    const S *const q = p.q + n, *const key = p.k + n, *const w = p.w + at(t) * p.wide;
+    const S* const a = ERASES ? p.a + n : nullptr;
+    S* const of_dq = GRADIENT ? p.dq + n : nullptr;
+    Vec<S> value[N], erased[N], out[N];  // out: y, or its gradient
+    for (int i = 0; i < N; ++i) {
+      value[i] = load_some(p.v + place + i * V, left(i));
+      out[i] = GRADIENT ? load_some(p.dy + place + i * V, left(i)) : Vec<S>{};
+    }
+    if constexpr (ERASES) erase_by(p.b + n, before, erased);
+    by_keys(K, [&](int64_t k0, auto few) {
+      Vec<S> dq[few.value] = {};
+      for (int j = 0; j < few.value; ++j) {
+        const int64_t k = k0 + j;
+        const S of_w = w[k * next_w], of_k = key[k], of_q = q[k];
+        for (int i = 0; i < N; ++i) {
+          Vec<S> now = of_w * load(before + k * WIDE + i * V) + of_k * value[i];
+          if constexpr (ERASES) now += a[k] * erased[i];
+          store(after + k * WIDE + i * V, now);
+          if constexpr (GRADIENT) dq[j] += now * out[i];
+          else out[i] += of_q * now;
+        }
+      }
+      if constexpr (GRADIENT) add(of_dq + k0, dq);
+    });
+    if constexpr (!GRADIENT)
+      for (int i = 0; i < N; ++i) store_some(p.y + place + i * V, out[i], left(i));
+  }
+
+  // The gradients of step t, from g, that of the state behind it, which becomes that of the state before; those of keys
+  // are added to.
+  void back(int64_t t, const S* before, S* g) const {
+    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = at(t) * K, place = at(t) * p.V + v;
+    const S *const q = p.q + n, *const key = p.k + n, *const w = p.w + at(t) * p.wide;
+    const S *const a = ERASES ? p.a + n : nullptr, *const b = ERASES ? p.b + n : nullptr;
+    S *const of_dk = p.dk + n, *const of_dw = p.dw + at(t) * p.wide;
+    S *const of_da = ERASES ? p.da + n : nullptr, *const of_db = ERASES ? p.db + n : nullptr;
+    Vec<S> value[N], erased[N], out[N], dvalue[N] = {}, derased[N] = {}, of_all = {};
+    for (int i = 0; i < N; ++i) {
+      value[i] = load_some(p.v + place + i * V, left(i));
+      out[i] = load_some(p.dy + place + i * V, left(i));
+    }
+    if constexpr (ERASES) erase_by(b, before, erased);
+    by_keys(K, [&](int64_t k0, auto few) {
+      Vec<S> dk[few.value] = {}, dw[few.value] = {}, da[few.value] = {};
+      for (int j = 0; j < few.value; ++j) {
+        const int64_t k = k0 + j;
+        const S of_w = w[k * next_w], of_k = key[k], of_q = q[k];
+        for (int i = 0; i < N; ++i) {
+          const int64_t here = k * WIDE + i * V;
+          const Vec<S> now = load(g + here) + of_q * out[i];
+          dk[j] += now * value[i];
+          dw[j] += now * load(before + here);
+          dvalue[i] += of_k * now;
+          if constexpr (ERASES) da[j] += now * erased[i], derased[i] += a[k] * now;
+          store(g + here, of_w * now);
+        }
+      }
+      add(of_dk + k0, dk);
+      if (next_w) add(of_dw + k0, dw);
+      else for (const Vec<S>& of_one : dw) of_all += of_one;
+      if constexpr (ERASES) add(of_da + k0, da);
+    });
+    if (!next_w) of_dw[0] += sum<S>(of_all);
+    if constexpr (ERASES)
+      by_keys(K, [&](int64_t k0, auto few) {
+        Vec<S> db[few.value] = {};
+        for (int j = 0; j < few.value; ++j)
+          for (int i = 0; i < N; ++i) {
+            const int64_t here = (k0 + j) * WIDE + i * V;
+            db[j] += load(before + here) * derased[i];
+            store(g + here, load(g + here) + b[k0 + j] * derased[i]);
+          }
+        add(of_db + k0, db);
+      });
+    for (int i = 0; i < N; ++i) store_some(p.dv + place + i * V, dvalue[i], left(i));
   }
 
   void forward(S* h) const {
-    const size_t bytes = p.K * VP * sizeof(S);
-    spread(p.h0 + state(), h);
+    state_from(p.h0, h);
     for (int64_t t = 0; t < steps; ++t) {
-      if (p.kept && t % p.time.chunk == 0) std::memcpy(kept(t), h, bytes);
-      if (p.time.begins(row, t)) spread(p.hr + state(), h);
-      whole_step(t, h, h, p.y + at(t) * p.V);
+      if (p.kept && t % p.time.chunk == 0) store_all(h, padded(), padded(), kept(t));
+      if (p.time.begins(row, t)) state_from(p.hr, h);
+      step<false>(t, h, h);
     }
-    gather(h, p.h + state());
-    for (int64_t t = steps; t < p.time.T; ++t) std::memset(p.y + at(t) * p.V, 0, p.V * sizeof(S));
+    state_to(h, p.h);
   }
 
   void backward(S* room) const {
-    const int64_t one = p.K * VP, chunk = p.time.chunk;
-    S *g = room, *dhr = g + one, *first = dhr + one, *states = first + one;
-    S* const sums[] = {p.dq, p.dk, p.da, p.db};
-    for (int64_t t = 0; t < p.time.T; ++t) {  // what is added to, and 0 on padding
-      for (int i = 0; i < (erases ? 4 : 2); ++i) std::memset(sums[i] + at(t) * p.K, 0, p.K * sizeof(S));
-      std::memset(p.dw + at(t) * p.wide, 0, p.wide * sizeof(S));
-      if (t >= steps) std::memset(p.dv + at(t) * p.V, 0, p.V * sizeof(S));
-    }
-    std::memset(dhr, 0, one * sizeof(S));
-    spread(p.dh + state(), g);
-    spread(p.hr + state(), first);
+    const int64_t chunk = p.time.chunk;
+    S *g = room, *dhr = g + one(), *first = dhr + one(), *states = first + one();
+    std::memset(dhr, 0, one() * sizeof(S));
+    state_from(p.dh, g);
+    state_from(p.hr, first);
     for (int64_t begin = (steps - 1) / chunk * chunk; begin >= 0 && steps; begin -= chunk) {
       const int64_t end = begin + chunk < steps ? begin + chunk : steps;
-      std::memcpy(states, kept(begin), one * sizeof(S));
-      const auto before = [&](int64_t t) { return p.time.begins(row, t) ? first : states + (t - begin) * one; };
-      for (int64_t t = begin; t < end; ++t) whole_step(t, before(t), states + (t - begin + 1) * one, nullptr);
+      load_all(kept(begin), padded(), padded(), states);
+      const auto after = [&](int64_t t) { return states + (t - begin + 1) * one(); };
+      const auto before = [&](int64_t t) { return p.time.begins(row, t) ? first : after(t - 1); };
+      for (int64_t t = begin; t < end; ++t) step<true>(t, before(t), after(t));
       for (int64_t t = end; t-- > begin;) {
-        const int64_t n = at(t) * p.K;
-        S* const d[5] = {p.dq + n, p.dk + n, p.dw + at(t) * p.wide, erases ? p.da + n : nullptr, erases ? p.db + n : nullptr};
-        whole_back(t, before(t), states + (t - begin + 1) * one, g, d);
+        back(t, before(t), g);
         if (!p.time.begins(row, t)) continue;
-        for (int64_t i = 0; i < one; ++i) dhr[i] += g[i];
-        std::memset(g, 0, one * sizeof(S));
+        for (int64_t i = 0; i < one(); ++i) dhr[i] += g[i];
+        std::memset(g, 0, one() * sizeof(S));
       }
     }
-    gather(g, p.dh0 + state());
-    gather(dhr, p.dhr + state());
+    state_to(g, p.dh0);
+    state_to(dhr, p.dhr);
   }
 };
 
+// How many vectors of columns go through time together: 4, 2 or 1.
+template <class S>
+static int together(int64_t K) {
+  const int64_t most = NEAR / (K * CLEW_BYTES);
+  return most >= 4 ? 4 : most >= 2 ? 2 : 1;
+}
+
 template <class S>
 static int64_t matrix_room(const Matrix<S>& p, bool gradient) {
-  const int64_t V = Simd<S>::V, one = p.K * ((p.V + V - 1) / V * V);
-  return one * (gradient ? 4 + p.time.chunk : 1);
+  return p.K * together<S>(p.K) * Simd<S>::V * (gradient ? 4 + p.time.chunk : 1);
+}
+
+template <class S, int N>
+static void columns(const Matrix<S>& p, int64_t row, int64_t head, int64_t v, bool gradient, S* room) {
+  const int64_t steps = p.time.steps(row);
+  const Columns<S, N, false> keeps = {p, row, head, v, steps};
+  const Columns<S, N, true> erases = {p, row, head, v, steps};
+  if (p.a) gradient ? erases.backward(room) : erases.forward(room);
+  else gradient ? keeps.backward(room) : keeps.forward(room);
+}
+
+// 0 where sums begin, and on padding.
+template <class S>
+static void clear(const Matrix<S>& p, int64_t row, int64_t head, bool gradient) {
+  const int64_t steps = p.time.steps(row), T = p.time.T;
+  S* const of_keys[] = {p.dq, p.dk, p.da, p.db};
+  for (int64_t t = 0; t < T; ++t) {
+    const int64_t at = (row * T + t) * p.H + head;
+    if (t >= steps) std::memset((gradient ? p.dv : p.y) + at * p.V, 0, p.V * sizeof(S));
+    if (!gradient) continue;
+    for (int i = 0; i < (p.a ? 4 : 2); ++i) std::memset(of_keys[i] + at * p.K, 0, p.K * sizeof(S));
+    std::memset(p.dw + at * p.wide, 0, p.wide * sizeof(S));
+  }
 }
 
 template <class S>
 static void matrix(const Matrix<S>& p, bool gradient, int64_t item, S* room) {
   const NoDenormals none;
   constexpr int64_t V = Simd<S>::V;
-  const int64_t row = item / p.H;
-  const Head<S> head = {p, row, item % p.H, p.time.steps(row), (p.V + V - 1) / V * V, p.a != nullptr};
-  if (gradient) head.backward(room);
-  else head.forward(room);
+  const int64_t row = item / p.H, head = item % p.H;
+  const int most = together<S>(p.K);
+  clear(p, row, head, gradient);
+  int64_t v = 0;
+  for (; most == 4 && v + 3 * V < p.V; v += 4 * V) columns<S, 4>(p, row, head, v, gradient, room);
+  for (; most >= 2 && v + V < p.V; v += 2 * V) columns<S, 2>(p, row, head, v, gradient, room);
+  for (; v < p.V; v += V) columns<S, 1>(p, row, head, v, gradient, room);
 }
 
 }  // namespace clew::CLEW_ISA

@@ -175,14 +175,58 @@ static inline Vec<S> exponential(Vec<S> x) {  // never 0: e^-87 at least, or e^-
   return e.scale + e.scale * e.q;
 }
 
+#if defined(__AVX2__)
+static inline float sum_of(__m256 v) {
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+static inline double sum_of(__m256d v) {
+  const __m128d half = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)));
+}
+#endif
+
 template <class S>
 static inline S sum(Vec<S> v) {
-  S parts[Simd<S>::V];
-  std::memcpy(parts, &v, sizeof v);
-#pragma GCC unroll 4
-  for (int half = Simd<S>::V / 2; half; half /= 2)
-    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
-  return parts[0];
+#if defined(__AVX512F__)
+  __m256d low, high;
+  std::memcpy(&low, &v, sizeof low);
+  std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+  if constexpr (sizeof(S) == 4) return sum_of(_mm256_add_ps(_mm256_castpd_ps(low), _mm256_castpd_ps(high)));
+  else return sum_of(_mm256_add_pd(low, high));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(S) == 4) return sum_of((__m256)v);
+  else return sum_of((__m256d)v);
+#else
+  S total = 0;
+  for (int i = 0; i < Simd<S>::V; ++i) total += v[i];
+  return total;
+#endif
+}
+
+// to[i] += sum(v[i]) for four of them, in a third of the instructions that they take one by one.
+template <class S>
+static inline void add_sums(S* to, const Vec<S>* v) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(S) == 4) {
+    __m256 half[4];
+#if defined(__AVX512F__)
+    for (int i = 0; i < 4; ++i) {
+      __m256 low, high;
+      std::memcpy(&low, v + i, sizeof low);
+      std::memcpy(&high, reinterpret_cast<const char*>(v + i) + sizeof low, sizeof high);
+      half[i] = _mm256_add_ps(low, high);
+    }
+#else
+    for (int i = 0; i < 4; ++i) half[i] = (__m256)v[i];
+#endif
+    const __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(half[0], half[1]), _mm256_hadd_ps(half[2], half[3]));
+    const __m128 all = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+    return _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), all));
+  }
+#endif
+  for (int i = 0; i < 4; ++i) to[i] += sum<S>(v[i]);
 }
 
 // Numbers too small for a full mantissa slow a processor twenty-fold: they are taken for 0 while this lives.
