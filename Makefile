@@ -21,7 +21,7 @@ demo: .venv/runtime
 	$(BIN)/python scripts/demo.py
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 check: .venv/dev
 	$(BIN)/ruff check .
