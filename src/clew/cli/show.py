@@ -34,9 +34,10 @@ def cells(as_json: Json = False) -> None:
         print_json({"cells": rows})
         return
     print("Parameters and numbers of state are those of a cell with 64 inputs and 64 units.\n")
+    wide = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:8} {row['parameters']:>7,} parameters, state {row['state']:>4}   {row['cite']}")
-        print(f"{'':8} options: {', '.join(row['options'])}")
+        print(f"{row['name']:{wide}} {row['parameters']:>7,} parameters, state {row['state']:>6,}   {row['cite']}")
+        print(f"{'':{wide}} options: {', '.join(row['options'])}")
 
 
 def doctor(as_json: Json = False) -> None:

@@ -76,7 +76,7 @@ def _first(error: ValidationError, file: object) -> ConfigError:
     if complaint["type"] == "extra_forbidden":
         return ConfigError(f"unknown key '{key}'", file=file, hint=_nearest(place))
     what = complaint["msg"].removeprefix("Value error, ")
-    what = "should be true or false, a number or text" if option else what
+    what = "should be true or false, a number, text or a list of numbers" if option else what
     what = "should be a table" if complaint["type"] == "model_type" else what[0].lower() + what[1:]
     given = "" if isinstance(complaint["input"], dict | Section) else f" (got {complaint['input']!r})"
     return ConfigError(f"{key or 'recipe'}: {what}{given}", file=file)

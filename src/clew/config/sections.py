@@ -112,7 +112,7 @@ class Model(Section):
     """How a sequence becomes one vector, for a task with one answer a sequence."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
-    cell_options: dict[str, bool | int | float | str] = {}
+    cell_options: dict[str, bool | int | float | str | list[float]] = {}
     """The cell's own options, by name."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
@@ -80,7 +81,11 @@ def body(
 
 
 def _shared_out(cell: str, kinds: Sequence[type[Recurrence]], options: Mapping[str, object]) -> dict[type, dict]:
-    """To each kind the options that it has."""
+    """To each kind the options that it has, of the types that it wants.
+
+    Raises:
+        ConfigError: no kind has an option, or a value is of another type.
+    """
     allowed = {
         kind: [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
         for kind in kinds
@@ -89,7 +94,18 @@ def _shared_out(cell: str, kinds: Sequence[type[Recurrence]], options: Mapping[s
     for name in options:
         if name not in every:
             raise ConfigError(f"the cell '{cell}' has no option '{name}'", hint=did_you_mean(name, every))
-    return {kind: {name: value for name, value in options.items() if name in names} for kind, names in allowed.items()}
+    return {
+        kind: {name: _checked(kind, name, value) for name, value in options.items() if name in names}
+        for kind, names in allowed.items()
+    }
+
+
+def _checked(kind: type[Recurrence], name: str, value: object) -> Any:
+    try:
+        return TypeAdapter(get_type_hints(kind.__init__).get(name, Any)).validate_python(value)
+    except ValidationError as error:
+        what = error.errors()[0]["msg"]
+        raise ConfigError(f"the cell's option '{name}': {what[0].lower() + what[1:]} (got {value!r})") from error
 
 
 def body_of(
