@@ -127,9 +127,11 @@ def test_blocks_of_cells_in_turn() -> None:
     both = body("gru", 2, 4, 2, mlp=1.0, norm="layer", bidirectional=True)
     assert both.output_size == 8
     with pytest.raises(ConfigError, match="unknown cell 'attentoin'"):
-        body("gru + attentoin", 2, 4)
+        body("gru + attentoin", 2, 4, 2)
     with pytest.raises(ConfigError, match="'lstm\\+gru' has no option 'heads'"):
-        body("lstm+gru", 2, 4, options={"heads": 2})
+        body("lstm+gru", 2, 4, 2, options={"heads": 2})
+    with pytest.raises(ConfigError, match="2 cells in turn, but there are 1 layers"):
+        body("lstm+gru", 2, 4)
 
 
 def test_a_users_own_cell_is_built_by_name() -> None:
@@ -137,3 +139,17 @@ def test_a_users_own_cell_is_built_by_name() -> None:
         pass
 
     assert isinstance(body("mine", 2, 4, cells={"mine": Mine}).layers[0], Mine)
+    assert isinstance(body("my+own", 2, 4, cells={"my+own": Mine}).layers[0], Mine)
+
+
+def test_a_users_own_annotations_are_no_hindrance() -> None:
+    class Mine(cells.GRU):
+        def __init__(self, input_size: int, hidden_size: int, *, extra: object = None) -> None:
+            super().__init__(input_size, hidden_size)
+            self.extra = extra
+
+    Mine.__init__.__annotations__["extra"] = "Unknown"  # a name that only a type checker knows
+
+    assert body("mine", 2, 4, cells={"mine": Mine}, options={"extra": 3}).layers[0].extra == 3
+    with pytest.raises(ConfigError, match=r"'window'.*integer"):
+        body("attention", 2, 4, options={"window": True})

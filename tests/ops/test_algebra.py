@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from clew import ops
+from clew.errors import ShapeError
 from clew.ops import native, native_linear
 
 INFO = native.native_info() or {"instruction_sets": []}
@@ -274,14 +276,78 @@ def test_nothing_of_the_size_of_all_states_is_there() -> None:
 
 
 @compiled
-def test_sizes_that_do_not_fit_are_refused() -> None:
-    problem = Problem("matrix 3 5 1", 2, 4)
-    problem.inputs[1] = problem.inputs[1][..., :2]
-    with pytest.raises(AssertionError):
-        problem.run()
-    problem = Problem("matrix 3 5 2", 2, 4)
-    with pytest.raises(AssertionError):
-        problem.run()
+def test_what_does_not_fit_is_refused() -> None:
+    """What the kernels would read or write outside their memory by."""
+
+    def refused(name: str, says: str, change: Callable[[Problem], object]) -> None:
+        problem = Problem(name, 2, 4)
+        how = change(problem)
+        with pytest.raises(ShapeError, match=says):
+            problem.scan(*problem.inputs, **(how if isinstance(how, dict) else {}))
+
+    def other(i: int, *shape: int) -> Callable[[Problem], object]:
+        return lambda problem: problem.inputs.__setitem__(i, torch.zeros(*shape, dtype=torch.float64))
+
+    refused("matrix 3 5 1", "k must be", other(1, 2, 4, 2, 2))
+    refused("matrix 4 5 3", "one decay for a head", lambda problem: None)
+    refused("complex 3", "a must be", other(0, 2, 4, 3, 3))
+    refused("conv 3 4 1 1", "4 taps has a past of 3", other(1, 2, 2, 3))
+    refused("linear 3", "lengths must be", lambda problem: {"lengths": torch.tensor([5, 1])})
+    refused("linear 3", "lengths must be", lambda problem: {"lengths": torch.tensor([-1, 1])})
+    refused("linear 3", "lengths must be", lambda problem: {"lengths": torch.tensor([1])})
+    refused("linear 3", "reset must be bool", lambda problem: {"reset": torch.zeros(2, 4)})
+    refused("linear 3", "reset must be bool", lambda problem: {"reset": torch.zeros(4, dtype=torch.bool)})
+
+
+@compiled
+@pytest.mark.parametrize("name", SMALL)
+def test_one_input_at_a_time_needs_a_gradient(name: str) -> None:
+    """Once and twice, for one output and for both; what nobody asks for is not missed."""
+    for one, resets in product(range(len(Problem(name, 2, 3).inputs)), (False, True)):
+        problem = Problem(name, 2, 3)
+        problem.inputs = [t.detach().requires_grad_(i == one) for i, t in enumerate(problem.inputs)]
+        wanted = problem.inputs[one]
+        ours = problem.run(False, resets)
+        with ops.reference():
+            theirs = problem.run(False, resets)
+        for of in ((0,), (1,), (0, 1)):
+            found = []
+            for outputs in (ours, theirs):
+                loss = sum((outputs[i] ** 2).sum() for i in of)
+                once = twice = torch.zeros_like(wanted)
+                if loss.requires_grad:
+                    once = torch.autograd.grad(loss, wanted, create_graph=True, allow_unused=True)[0]
+                    once = torch.zeros_like(wanted) if once is None else once
+                if once.requires_grad:
+                    twice = torch.autograd.grad(once.sum(), wanted, retain_graph=True, allow_unused=True)[0]
+                    twice = torch.zeros_like(wanted) if twice is None else twice
+                found.append([once.detach(), twice])
+            assert_near(*found, 1e-12)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_exponentials_out_of_range(dtype: torch.dtype, instruction_set: str) -> None:
+    """A decay of 0 is 0, an overflow shows, and silu of what is far below 0 is 0."""
+    x, dt = torch.ones(1, 1, 4, dtype=dtype), torch.ones(1, 1, 4, dtype=dtype)
+    A = torch.tensor([-1e4, -torch.inf, 1e4, 0.0], dtype=dtype)[:, None]
+    B, h = torch.zeros(1, 1, 1, dtype=dtype), torch.full((1, 4, 1), 1e30, dtype=dtype)
+    _, after = ops.selective_scan(x, dt, A, B, B, h, initial=h)
+    assert after.flatten().tolist() == [0.0, 0.0, torch.inf, h[0, 3, 0].item()]
+    far = torch.tensor([[[-1e38, -1000.0, 100.0]]], dtype=dtype, requires_grad=True)
+    y, _ = ops.short_conv(far, torch.zeros(1, 0, 3, dtype=dtype), torch.ones(3, 1, dtype=dtype), silu=True)
+    torch.testing.assert_close(y, torch.nn.functional.silu(far), atol=1e-30, rtol=1e-6)
+    (gradient,) = torch.autograd.grad(y.sum(), far)
+    torch.testing.assert_close(gradient.flatten(), torch.tensor([0.0, 0.0, 1.0], dtype=dtype), atol=1e-6, rtol=0)
+
+
+@compiled
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where it traces
+def test_a_tracer_writes_the_definition_down() -> None:
+    problem = Problem("delta 3 4 1", 2, 5)
+    given = [t.detach() for t in problem.inputs]
+    traced = make_fx(lambda *t: problem.scan(*t)[0])(*given)
+    assert_near([traced(*given)], [problem.scan(*given)[0]], 1e-12)
 
 
 @compiled

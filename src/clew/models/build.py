@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
@@ -55,6 +55,8 @@ def body(
         ConfigError: an unknown cell or option.
     """
     kinds = find_cells(cell, cells)
+    if layers < len(kinds):
+        raise ConfigError(f"'{cell}' are {len(kinds)} cells in turn, but there are {layers} layers", hint="set layers")
     own = _shared_out(cell, kinds, options or {})
     parts: list[Any] = [front] if front else []  # recurrences, and encoders where it is bidirectional
     through = width * (2 if bidirectional else 1)
@@ -101,8 +103,13 @@ def _shared_out(cell: str, kinds: Sequence[type[Recurrence]], options: Mapping[s
 
 
 def _checked(kind: type[Recurrence], name: str, value: object) -> Any:
+    """The value as the option's annotation has it; as it is where that says nothing (a user's own cell)."""
     try:
-        return TypeAdapter(get_type_hints(kind.__init__).get(name, Any)).validate_python(value)
+        wanted = TypeAdapter(get_type_hints(kind.__init__).get(name, Any))
+    except (NameError, PydanticUserError):
+        return value
+    try:
+        return wanted.validate_python(value, strict=not isinstance(value, list))  # a recipe has lists for tuples
     except ValidationError as error:
         what = error.errors()[0]["msg"]
         raise ConfigError(f"the cell's option '{name}': {what[0].lower() + what[1:]} (got {value!r})") from error
@@ -146,10 +153,13 @@ def find_cells(names: str, cells: Table | None = None) -> list[type[Recurrence]]
         ConfigError: there is none of that name.
     """
     known = {**RECURRENCES, **(cells or {})}
-    for name in names.split("+"):
-        if name.strip() not in known:
-            raise ConfigError(f"unknown cell '{name.strip()}'", hint=did_you_mean(name.strip(), known))
-    return [known[name.strip()] for name in names.split("+")]
+    if names in known:
+        return [known[names]]
+    several = [name.strip() for name in names.split("+")]
+    for name in several:
+        if name not in known:
+            raise ConfigError(f"unknown cell '{name}'", hint=did_you_mean(name, known))
+    return [known[name] for name in several]
 
 
 def forecaster(

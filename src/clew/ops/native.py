@@ -11,12 +11,14 @@ Second derivatives are those of the definition, which is then run again.
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from clew.ops import definition as ref
 from clew.ops import scratch
@@ -48,10 +50,17 @@ def plain(tensors: Sequence[Tensor]) -> bool:
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False
+    if (
+        torch._C._get_tracing_state() is not None or _get_current_dispatch_mode() is not None
+    ):  # who writes down what torch does
+        return False
     dtype = tensors[0].dtype
-    return dtype in (torch.float32, torch.float64) and all(
-        type(t) in (Tensor, torch.nn.Parameter) and t.dtype == dtype and t.device.type == "cpu" for t in tensors
-    )
+    return dtype in (torch.float32, torch.float64) and all(_plain(t) and t.dtype == dtype for t in tensors)
+
+
+def _plain(t: Tensor) -> bool:
+    """Whether its numbers lie in the memory that it points at, as they are."""
+    return type(t) in (Tensor, torch.nn.Parameter) and t.device.type == "cpu" and not t.is_neg()
 
 
 def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:
@@ -102,7 +111,8 @@ class _Scan(torch.autograd.Function):
     def backward(ctx, *gradients):
         *inputs, y = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (None, *_definition_gradients(ctx.call.options, inputs, gradients, ctx.needs_input_grad[1:]))
+            run = functools.partial(_defined, ctx.call.options)
+            return (None, *definition_gradients(run, inputs, gradients, ctx.needs_input_grad[1:]))
         call, gates, kept = ctx.call, ctx.gates, ctx.kept
         ctx.gates = ctx.kept = None
         if gates is None and call.keeps:  # a second pass over the same graph: the first one used the gates up
@@ -268,12 +278,9 @@ def spread(w: Tensor, G: int, V: int) -> Tensor:
     return w if G == 1 else w.unflatten(0, (G, HP // V, V)).transpose(0, 1).flatten(0, 2)
 
 
-def _definition_gradients(options, inputs, gradients, needed):
-    """Gradients that can be derived again."""
+def _defined(options, x_BTI, h0, c0, hr, cr, *weights):
+    """The same pass by the definition."""
     cell, backwards, lengths, begins, _ = options
-    # Each by itself: a state may be the initial one too, or come from the same weights.
-    own: list[Any] = [None if t is None else t.view_as(t) for t in inputs]
-    x_BTI, h0, c0, hr, cr, *weights = own
     state = (h0, ()) if c0 is None else (h0, c0, ())
     initial = (hr, ()) if cr is None else (hr, cr, ())
 
@@ -281,6 +288,27 @@ def _definition_gradients(options, inputs, gradients, needed):
         return ref.run(cell, x, state, Weights(*weights), initial, lengths, reset)
 
     y, (*after, _) = ref.from_the_end(run, x_BTI, lengths, begins) if backwards else run(x_BTI, begins)
+    return y, *after
+
+
+def definition_gradients(
+    run: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    gradients: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients that can be derived again: those of `run(*inputs)`, which the definition computes.
+
+    Args:
+        gradients: of its outputs.
+        needed: which inputs' are asked for; None stands for the others.
+    """
+    # Each by itself: a state may be the initial one too, or come from the same weights.
+    own: list[Any] = [None if t is None else t.view_as(t) for t in inputs]
+    pairs = [(y, dy) for y, dy in zip(run(*own), gradients, strict=True) if y.requires_grad]
     wanted = [t for t, need in zip(own, needed, strict=True) if need]
-    found = iter(torch.autograd.grad((y, *after), wanted, gradients, create_graph=True, allow_unused=True))
+    if not pairs:
+        return [None] * len(own)
+    outputs, along = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(outputs, wanted, along, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from clew.errors import ShapeError
 from clew.ops import algebra, window
-from clew.ops.native import compiled, padded, plain
+from clew.ops.native import compiled, definition_gradients, plain
 
 CHUNK = 32  # steps: their states stay in a core's cache
 WIDE = 256  # numbers of state that are worth a thread of their own
@@ -40,12 +41,24 @@ class Kernel(NamedTuple):
     over_parts: Sequence[str] = ()  # what all parts share
 
     def measure(self, given: Named) -> dict[str, int]:
-        """The size of every letter."""
-        sizes: dict[str, int] = {}
+        """The size of every letter.
+
+        Raises:
+            ShapeError: tensors that do not fit each other. The compiled part reads where they say that there is memory.
+        """
+        sizes: dict[str, int] = {"2": 2}
         for name, tensor in given.items():
-            assert tensor.ndim == len(self.tensors[name]), (name, tensor.shape)
-            for letter, size in zip(self.tensors[name], tensor.shape, strict=True):
-                assert sizes.setdefault(letter, size) == size, (name, tensor.shape, sizes)
+            letters = self.tensors[name]
+            fits = tensor.ndim == len(letters)
+            for letter, size in zip(letters, tensor.shape, strict=False):
+                fits = fits and sizes.setdefault(letter, size) == size
+            if not fits:
+                known = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter != "2")
+                raise ShapeError(f"{name} must be ({', '.join(letters)}), got {tuple(tensor.shape)} where {known}")
+        if self is MATRIX and sizes["W"] not in (1, sizes["K"]):
+            raise ShapeError(f"w must have one decay for a head or one for each of {sizes['K']} keys, got {sizes['W']}")
+        if "P" in sizes and sizes["P"] != sizes["W"] - 1:
+            raise ShapeError(f"a convolution of {sizes['W']} taps has a past of {sizes['W'] - 1}, got {sizes['P']}")
         return sizes
 
     def parts(self, sizes: dict[str, int]) -> int:
@@ -61,7 +74,7 @@ def _elementwise(number: int, definition: Callable[..., tuple[Tensor, Tensor]], 
     return Kernel(number, definition, tensors, "b", state, keeps="outputs", shared=state)
 
 
-REAL, COMPLEX = _elementwise(0, algebra.linear, "N"), _elementwise(1, algebra.linear, "NP")
+REAL, COMPLEX = _elementwise(0, algebra.linear, "N"), _elementwise(1, algebra.linear, "N2")
 MAXIMUM = _elementwise(2, algebra.maximum, "N")
 SELECTIVE = Kernel(
     3,
@@ -96,9 +109,17 @@ def scan(
     kernel: Kernel, tensors: Sequence[Tensor | None], lengths: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Outputs and the last state; `tensors` are those that the kernel names."""
+    sizes = kernel.measure(_there(kernel, tensors))
+    B, T = sizes["B"], sizes["T"]
     # Copies, as the gradient's pass reads them again. Inside the Function no gradient is ever enabled.
-    lengths = None if lengths is None else lengths.to("cpu", torch.int64, copy=True).contiguous()
-    reset = None if reset is None else reset.to("cpu", copy=True).contiguous()
+    if lengths is not None:
+        lengths = lengths.to("cpu", torch.int64, copy=True).contiguous()
+        if lengths.shape != (B,) or bool(((lengths < 0) | (lengths > T)).any()):
+            raise ShapeError(f"lengths must be {B} whole numbers from 0 to {T}, got {lengths.tolist()[:8]}")
+    if reset is not None:
+        if reset.shape != (B, T) or reset.dtype != torch.bool:
+            raise ShapeError(f"reset must be bool of shape ({B}, {T}), got {reset.dtype} {tuple(reset.shape)}")
+        reset = reset.to("cpu", copy=True).contiguous()
     return _Run.apply(kernel, lengths, reset, torch.is_grad_enabled(), *tensors)
 
 
@@ -110,9 +131,8 @@ class _Run(torch.autograd.Function):
         training = differentiable and any(ctx.needs_input_grad)
         found = {"y": like.new_empty(like.shape), "h": h0.new_empty(h0.shape)}
         if training and kernel.keeps == "states":
-            B, *state, last = h0.shape
-            lanes = compiled().lanes(h0.dtype == torch.float64) if kernel is MATRIX else 1
-            found["kept"] = h0.new_empty(B, -(-like.shape[1] // CHUNK), *state, padded(last, lanes))
+            B, *state = h0.shape
+            found["kept"] = h0.new_empty(B, -(-like.shape[1] // CHUNK), *state)
         _call(kernel, False, lengths, reset, given, found)
         if training:
             ctx.call = kernel, lengths, reset
@@ -123,7 +143,10 @@ class _Run(torch.autograd.Function):
     def backward(ctx, dy, dh):
         (kernel, lengths, reset), (*tensors, kept) = ctx.call, ctx.saved_tensors
         if torch.is_grad_enabled():
-            gradients = _definition_gradients(ctx.call, tensors, (dy, dh), ctx.needs_input_grad[4:])
+            kernel, lengths, reset = ctx.call
+            gradients = definition_gradients(
+                lambda *own: kernel.definition(*own, lengths, reset), tensors, (dy, dh), ctx.needs_input_grad[4:]
+            )
             return (None, None, None, None, *gradients)
         given = _named(kernel, tensors)
         several = {name: len(dy) for name in kernel.over_rows if name in given}
@@ -138,9 +161,13 @@ class _Run(torch.autograd.Function):
         return (None, None, None, None, *(found.get(f"d{name}") for name in kernel.tensors))
 
 
+def _there(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
+    return {name: t for name, t in zip(kernel.tensors, tensors, strict=True) if t is not None}
+
+
 def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
     """The tensors that there are, by name, contiguous; but an `a` that is the same at all steps stays as it is."""
-    given = {name: t for name, t in zip(kernel.tensors, tensors, strict=True) if t is not None}
+    given = _there(kernel, tensors)
     whole = {name: t.contiguous() for name, t in given.items()}
     if kernel.keeps == "outputs" and whole["a"].numel() and given["a"][0, 0].is_contiguous():
         whole["a"] = given["a"]
@@ -151,23 +178,9 @@ def _call(
     kernel: Kernel, gradient: bool, lengths: Tensor | None, reset: Tensor | None, given: Named, others: Named
 ) -> None:
     sizes = kernel.measure(given)
-    if kernel is MATRIX:
-        assert sizes["W"] in (1, sizes["K"])  # one decay for a head, or one for each of its keys
-    if "P" in sizes and "W" in sizes:
-        assert sizes["P"] == sizes["W"] - 1  # a convolution's past
     held = given | others | {name: t for name, t in (("lengths", lengths), ("reset", reset)) if t is not None}
     of_a = given["a"].stride()[:2] if kernel.keeps == "outputs" else ()
     numbers = (sizes["B"], sizes["T"], CHUNK, kernel.parts(sizes), *(sizes[letter] for letter in kernel.sizes), *of_a)
     wide = given["h0"].dtype == torch.float64
     addresses = {name: t.data_ptr() for name, t in held.items()}
     compiled().algebra(kernel.number, wide, gradient, torch.get_num_threads(), numbers, addresses)
-
-
-def _definition_gradients(call, tensors, gradients, needed) -> list[Any]:
-    """Gradients that can be derived again."""
-    kernel, lengths, reset = call
-    own: list[Any] = [None if t is None else t.view_as(t) for t in tensors]  # one tensor may stand in several places
-    outputs = kernel.definition(*own, lengths, reset)
-    wanted = [t for t, need in zip(own, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needed]

@@ -2,7 +2,7 @@
 // convolutions before them: one item of a pass, which is a row of the batch and a part of its width. The equations are
 // in ops/algebra.py and ops/window.py.
 //
-//   B rows, T steps; N numbers of state, D channels, H heads, K keys, V values; VP: V rounded up to whole vectors
+//   B rows, T steps; N numbers of state, D channels, H heads, K keys, V values
 //
 // A gradient's pass computes the states of `chunk` steps anew, from the one that the pass forward kept before them.
 #pragma once
@@ -57,7 +57,7 @@ struct Matrix {
   const S *a, *b;           // (B, T, H, K) what is erased, or null
   const S *h0, *hr;         // (B, H, K, V)
   S *y, *h;                 // (B, T, H, V), (B, H, K, V)
-  S* kept;                  // (B, H, chunks, K, VP); null where nobody asks
+  S* kept;                  // (B, H, chunks, K, V) the state before each chunk; null where nobody asks
   const S *dy, *dh;
   S *dq, *dk, *dv, *dw, *da, *db, *dh0, *dhr;
 };

@@ -41,11 +41,14 @@ struct Convolution {
   // Where the piece of each step began: -1 for the one that the row came with.
   int64_t began(int64_t t, int64_t first) const { return p.time.begins(row, t) ? t : first; }
 
-  Vec<S> sum(int64_t i, const S* const* seen) const {
+  Vec<S> before_act(int64_t i, const S* const* seen) const {
     Vec<S> z = load(bias + i);
     for (int64_t j = 0; j < p.W; ++j) z += load(weight + j * across() + i) * load_some(seen[j] + i, wide - i);
     return z;
   }
+
+  // silu; `sigmoid` is never 0, which shows where z is large
+  static Vec<S> gated(Vec<S> z) { return z < -LARGEST<S> ? Vec<S>{} : z * sigmoid<S>(z); }
 
   void see(int64_t t, int64_t first, const S** seen) const {
     for (int64_t j = 0; j < p.W; ++j) seen[j] = zero;
@@ -58,8 +61,8 @@ struct Convolution {
       first = began(t, first);
       see(t, first, seen);
       for (int64_t i = 0; i < wide; i += V) {
-        const Vec<S> z = sum(i, seen);
-        store_some(p.y + at(t) + i, silu ? z * sigmoid<S>(z) : z, wide - i);
+        const Vec<S> z = before_act(i, seen);
+        store_some(p.y + at(t) + i, silu ? gated(z) : z, wide - i);
       }
     }
     for (int64_t t = steps; t < p.time.T; ++t) std::memset(p.y + at(t), 0, wide * sizeof(S));
@@ -80,8 +83,8 @@ struct Convolution {
       for (int64_t i = 0; i < wide; i += V) {
         Vec<S> g = load_some(p.dy + at(t) + i, wide - i);
         if (silu) {
-          const Vec<S> z = sum(i, seen), s = sigmoid<S>(z);
-          g *= s * (1 + z * (1 - s));
+          const Vec<S> z = before_act(i, seen), s = sigmoid<S>(z);
+          g *= z < -LARGEST<S> ? Vec<S>{} : s * (1 + z * (1 - s));
         }
         store(dz + i, g);
         store(dbias + i, load(dbias + i) + g);
@@ -110,9 +113,14 @@ struct Convolution {
 };
 
 template <class S>
+static int64_t pointers(const Conv<S>& p) {  // in numbers
+  return (p.W * sizeof(S*) + sizeof(S) - 1) / sizeof(S);
+}
+
+template <class S>
 static int64_t conv_room(const Conv<S>& p, bool) {
   const int64_t across = (p.D + Simd<S>::V - 1) / Simd<S>::V * Simd<S>::V;
-  return (2 * p.W + 4) * across + p.W * sizeof(S*) / sizeof(S);
+  return (2 * p.W + 4) * across + pointers(p);
 }
 
 template <class S>
@@ -123,7 +131,7 @@ static void conv(const Conv<S>& p, bool gradient, int64_t item, S* room) {
   const int64_t from = all * part / p.parts, to = all * (part + 1) / p.parts, d = from * V, across = (to - from) * V;
   const int64_t wide = (to * V < p.D ? to * V : p.D) - d;
   const S** seen = reinterpret_cast<const S**>(room);
-  S* weight = room + p.W * sizeof(S*) / sizeof(S);
+  S* weight = room + pointers(p);
   S *bias = weight + p.W * across, *zero = bias + across, *sums = zero + 2 * across;
   const Convolution<S> c = {p, row, d, wide, p.time.steps(row), to - from, p.silu, weight, bias, zero};
   c.pack();

@@ -59,8 +59,8 @@ template <class S, int KIND>
 static void elementwise(const Elementwise<S>& p, bool gradient, int64_t item, S* room) {
   const NoDenormals none;
   const int64_t row = item / p.parts, part = item % p.parts, steps = p.time.steps(row), T = p.time.T;
-  const int64_t half = p.N / 2 * part / p.parts * 2, next = p.N / 2 * (part + 1) / p.parts * 2;
-  const int64_t from = half, n = (part + 1 == p.parts ? p.N : next) - from;
+  const auto edge = [&](int64_t i) { return i == p.parts ? p.N : p.N / 2 * i / p.parts * 2; };  // whole pairs
+  const int64_t from = edge(part), n = edge(part + 1) - from;
   const S* a = p.a + row * p.a_row + from;
   const int64_t across = row * p.N + from, along = row * T * p.N + from;
   const S *b = p.b + along, *h0 = p.h0 + across, *hr = p.hr + across;

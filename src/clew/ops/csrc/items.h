@@ -1,4 +1,4 @@
-// Independent items of work, shared out over threads as they finish.
+// Independent items of work, shared out over threads as they finish. (batch.h is for rows that share weights.)
 #pragma once
 #include <algorithm>
 #include <atomic>

@@ -22,21 +22,19 @@ struct Columns {
   int64_t left(int i) const { return p.V - v - i * V; }
   int64_t one() const { return p.K * WIDE; }
 
-  void load_all(const S* from, int64_t apart, int64_t there, S* to) const {
+  // From a head's (K, V), and to it.
+  void load_all(const S* from, S* to) const {
     for (int64_t k = 0; k < p.K; ++k)
-      for (int i = 0; i < N; ++i) store(to + k * WIDE + i * V, load_some(from + k * apart + v + i * V, there - v - i * V));
+      for (int i = 0; i < N; ++i) store(to + k * WIDE + i * V, load_some(from + k * p.V + v + i * V, left(i)));
   }
-  void store_all(const S* from, int64_t apart, int64_t there, S* to) const {
+  void store_all(const S* from, S* to) const {
     for (int64_t k = 0; k < p.K; ++k)
-      for (int i = 0; i < N; ++i) store_some(to + k * apart + v + i * V, load(from + k * WIDE + i * V), there - v - i * V);
+      for (int i = 0; i < N; ++i) store_some(to + k * p.V + v + i * V, load(from + k * WIDE + i * V), left(i));
   }
-  void state_from(const S* all, S* to) const { load_all(all + (row * p.H + head) * p.K * p.V, p.V, p.V, to); }
-  void state_to(const S* from, S* all) const { store_all(from, p.V, p.V, all + (row * p.H + head) * p.K * p.V); }
+  void state_from(const S* all, S* to) const { load_all(all + (row * p.H + head) * p.K * p.V, to); }
+  void state_to(const S* from, S* all) const { store_all(from, all + (row * p.H + head) * p.K * p.V); }
 
-  int64_t padded() const { return (p.V + V - 1) / V * V; }
-  S* kept(int64_t t) const {
-    return p.kept + ((row * p.H + head) * p.time.chunks() + t / p.time.chunk) * p.K * padded();
-  }
+  S* kept(int64_t t) const { return p.kept + ((row * p.H + head) * p.time.chunks() + t / p.time.chunk) * p.K * p.V; }
 
   // Calls `some(k, few)` for keys from k on, FEW together and the last ones one by one.
   template <class Some>
@@ -144,7 +142,7 @@ struct Columns {
   void forward(S* h) const {
     state_from(p.h0, h);
     for (int64_t t = 0; t < steps; ++t) {
-      if (p.kept && t % p.time.chunk == 0) store_all(h, padded(), padded(), kept(t));
+      if (p.kept && t % p.time.chunk == 0) store_all(h, kept(t));
       if (p.time.begins(row, t)) state_from(p.hr, h);
       step<false>(t, h, h);
     }
@@ -159,7 +157,7 @@ struct Columns {
     state_from(p.hr, first);
     for (int64_t begin = (steps - 1) / chunk * chunk; begin >= 0 && steps; begin -= chunk) {
       const int64_t end = begin + chunk < steps ? begin + chunk : steps;
-      load_all(kept(begin), padded(), padded(), states);
+      load_all(kept(begin), states);
       const auto after = [&](int64_t t) { return states + (t - begin + 1) * one(); };
       const auto before = [&](int64_t t) { return p.time.begins(row, t) ? first : after(t - 1); };
       for (int64_t t = begin; t < end; ++t) step<true>(t, before(t), after(t));
@@ -178,7 +176,7 @@ struct Columns {
 // How many vectors of columns go through time together: 4, 2 or 1.
 template <class S>
 static int together(int64_t K) {
-  const int64_t most = NEAR / (K * CLEW_BYTES);
+  const int64_t most = NEAR / ((K ? K : 1) * CLEW_BYTES);
   return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
 

@@ -42,7 +42,7 @@ std::vector<InstructionSet> available() {  // the best first
 
 InstructionSet chosen = available().front();
 
-// Tensors by the names that scan.h, batch.h and step.h have for them; one that is not named is not there.
+// Tensors by the names that scan.h, batch.h, algebra.h and step.h have for them; one that is not named is not there.
 class Addresses {
  public:
   explicit Addresses(const nb::dict& named) : named_(named) {}
@@ -110,9 +110,9 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
     over_items<S>(threads, time.B * p.parts, k.conv_room(p, gradient),
                   [&](int64_t item, S* room) { k.conv(p, gradient, item, room); });
   } else {
-    const size_t strides = n.size() - 2;  // of a, behind N, or N pairs
-    const Elementwise<S> p = {time, strides > 5 ? n[4] * n[5] : n[4], n[3], n[strides], n[strides + 1], a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, dy, dh,
-                              a.at<S>("da"), a.at<S>("db"), dh0, dhr};
+    const bool pairs = kind == COMPLEX;
+    const Elementwise<S> p = {time, pairs ? 2 * n[4] : n[4], n[3], n[5 + pairs], n[6 + pairs], a.at<S>("a"),
+                              a.at<S>("b"), h0, hr, y, h, dy, dh, a.at<S>("da"), a.at<S>("db"), dh0, dhr};
     const nb::gil_scoped_release release;
     over_items<S>(threads, time.B * p.parts, k.elementwise_room(p, gradient),
                   [&](int64_t item, S* room) { k.elementwise[kind](p, gradient, item, room); });
@@ -121,7 +121,8 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
 
 void algebra(int kind, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes,
              const nb::dict& addresses) {
-  if (kind < 0 || kind >= ALGEBRAS || sizes.size() < 6) throw std::invalid_argument("no such pass");
+  constexpr size_t SIZES[ALGEBRAS] = {7, 8, 7, 6, 8, 6, 6};
+  if (kind < 0 || kind >= ALGEBRAS || sizes.size() != SIZES[kind]) throw std::invalid_argument("no such pass");
   (wide ? algebra_of<double> : algebra_of<float>)(kind, gradient, threads, sizes, Addresses(addresses));
 }
 

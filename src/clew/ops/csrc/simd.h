@@ -170,9 +170,13 @@ static inline Vec<S> relu(Vec<S> x) {
 }
 
 template <class S>
-static inline Vec<S> exponential(Vec<S> x) {  // never 0: e^-87 at least, or e^-708
-  const Exp<S> e(clamp<S>(x, sizeof(S) == 4 ? S(87) : S(708)));
-  return e.scale + e.scale * e.q;
+constexpr S LARGEST = sizeof(S) == 4 ? S(87) : S(708);  // whose e^x, and that of -x, is a normal number
+
+template <class S>
+static inline Vec<S> exponential(Vec<S> x) {  // beyond the largest 0, or infinite
+  const Exp<S> e(clamp<S>(x, LARGEST<S>));
+  const Vec<S> v = x < -LARGEST<S> ? Vec<S>{} : e.scale + e.scale * e.q;
+  return x > LARGEST<S> ? splat<S>(S(__builtin_inf())) : v;
 }
 
 #if defined(__AVX2__)
