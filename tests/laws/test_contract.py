@@ -231,7 +231,7 @@ def test_random_splits(name: str) -> None:
     with torch.inference_mode():
         x, start = inputs(cell, 1, steps, torch.float64), cell.init_state(1)
         known = {n: cell(x[:, :n], start) for n in range(steps + 1)}
-        for trial in range(1000 if name.startswith(CLASSICAL) else 200):
+        for trial in range(1000 if name.startswith(CLASSICAL) else 60):
             n = draw.choice([0, 1, steps, draw.randint(0, steps)])
             cuts = [0, *sorted(draw.randint(0, n) for _ in range(draw.randint(1, 3))), n]
             state, ys = start, []
