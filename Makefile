@@ -35,6 +35,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/cpu_step.py
 	$(BIN)/python benchmarks/whole_runs.py
 	$(BIN)/python scripts/benchmark_tables.py
+	$(BIN)/python benchmarks/mixers.py
 	$(BIN)/python benchmarks/adding.py
 	$(BIN)/python benchmarks/forecast_classic.py
 	$(BIN)/python benchmarks/throughput.py

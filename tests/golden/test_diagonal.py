@@ -180,7 +180,9 @@ def test_indrnn_begins_within_its_bound() -> None:
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    gemma = pytest.importorskip("transformers.models.recurrent_gemma.modeling_recurrent_gemma", reason="a peer")
+    gemma = pytest.importorskip(
+        "transformers.models.recurrent_gemma.modeling_recurrent_gemma", reason="this peer is not installed"
+    )
     from transformers import RecurrentGemmaConfig
 
 W, HEADS = 6, 2

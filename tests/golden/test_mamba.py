@@ -24,8 +24,8 @@ from clew.errors import ClewError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    mambapy = pytest.importorskip("mambapy.mamba", reason="a peer")
-    transformers = pytest.importorskip("transformers", reason="a peer")
+    mambapy = pytest.importorskip("mambapy.mamba", reason="this peer is not installed")
+    transformers = pytest.importorskip("transformers", reason="this peer is not installed")
     from transformers.models.mamba.modeling_mamba import MambaMixer
     from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 

@@ -44,7 +44,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def qwen(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = pytest.importorskip("transformers.models.qwen3_next.modeling_qwen3_next", reason="a peer")
+    module = pytest.importorskip(
+        "transformers.models.qwen3_next.modeling_qwen3_next", reason="this peer is not installed"
+    )
     monkeypatch.setattr(module, "torch", Wide())
     return module
 
@@ -53,7 +55,7 @@ def naive(op: str) -> ModuleType:
     """The plain functions of one op of flash-linear-attention, without the package around them, which needs triton."""
     package = importlib.util.find_spec("fla")
     if package is None:
-        pytest.skip("fla: a peer")
+        pytest.skip("the peer fla-core is not installed")
     (folder,) = package.submodule_search_locations
     spec = importlib.util.spec_from_file_location(f"fla_naive_{op}", Path(folder) / "ops" / op / "naive.py")
     module = importlib.util.module_from_spec(spec)
@@ -214,7 +216,7 @@ def test_flash_linear_attention(name: str) -> None:
 
 
 def torchscales(eps: float) -> tuple[nn.Module, RetNet]:
-    peer = pytest.importorskip("torchscale.component.multiscale_retention", reason="a peer")
+    peer = pytest.importorskip("torchscale.component.multiscale_retention", reason="this peer is not installed")
     theirs = peer.MultiScaleRetention(SimpleNamespace(multiway=False, layernorm_eps=eps), H, 2 * H, 2).double()
     ours = RetNet(H, H, heads=2, centred=False).double()
     ours.norm.eps = eps

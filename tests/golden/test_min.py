@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from clew.cells.mingru import MinGRU
 from clew.cells.minlstm import MinLSTM
 
-peer = pytest.importorskip("minGRU_pytorch")
-from minGRU_pytorch.minLSTM import minLSTM  # noqa: E402
+peer = pytest.importorskip("minGRU_pytorch", reason="the peer minGRU-pytorch is not installed")
+minLSTM = pytest.importorskip("minGRU_pytorch.minLSTM").minLSTM
 
 B, T, I = 3, 19, 6
 OPTIONS = [{}, {"expansion_factor": 1.5}, {"proj_out": True}, {"expansion_factor": 2.0, "proj_out": False}]

@@ -16,7 +16,7 @@ from clew.cells.slstm import SLSTM
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    pytest.importorskip("transformers", reason="a peer")
+    pytest.importorskip("transformers", reason="this peer is not installed")
     from transformers import xLSTMConfig
     from transformers.models.xlstm.modeling_xlstm import xLSTMLayer
 

@@ -3,6 +3,7 @@ equations; on every instruction set that the machine has."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from itertools import product
 
@@ -168,7 +169,7 @@ def test_derivatives(name: str) -> None:
     problem = Problem(name, 2, 4)
     for ragged, resets in product((False, True), (False, True)):
         how = {"lengths": problem.lengths if ragged else None, "reset": problem.reset if resets else None}
-        run = lambda *t, how=how: problem.scan(*t, **how)  # noqa: E731
+        run = functools.partial(problem.scan, **how)
         assert gradcheck(run, problem.inputs)
         assert gradgradcheck(run, problem.inputs, fast_mode=True)
         with ops.reference():

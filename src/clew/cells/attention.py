@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clew.cells.base import Scanned
-from clew.cells.heads import heads_of, split
+from clew.cells.heads import heads_of, split, turn
 from clew.errors import ConfigError, ShapeError
 from clew.tree import State
 
@@ -99,7 +99,7 @@ class Attention(Scanned):
         q, k, v = split(self.to_qkv(x_BTI), 3 * self.heads).chunk(3, 2)
         if self.rotary:
             cos, sin = self.angles(t_T - began_BT, x_BTI.dtype)
-            q, k = turned(q, cos, sin), turned(k, cos, sin)
+            q, k = turn(q, cos, sin), turn(k, cos, sin)
         # All that was ever seen, on one axis: the cache at 0..W-1, step t at W + t.
         keys, values = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)
         o, lost_BT = self.attend(q * self.size**-0.5, keys, values, began_BT)
@@ -138,10 +138,3 @@ class Attention(Scanned):
         wide = torch.promote_types(dtype, torch.float32)
         angle = (position_BT[:, :, None, None] * self.turns).to(wide) * (2 * math.pi / 2**64)
         return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Neighbouring pairs of units (..., K) turned by these angles (..., K / 2)."""
-    pairs, rest = x[..., : 2 * cos.shape[-1]].unflatten(-1, (-1, 2)), x[..., 2 * cos.shape[-1] :]
-    a, b = pairs.unbind(-1)
-    return torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2), rest], -1)

@@ -1,4 +1,4 @@
-"""What cells with several heads share: how many, and the norm of what each gives."""
+"""What cells with several heads share: how many, positions, and the norm of what each gives."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def heads_of(cell: str, width: int, heads: int) -> int:
 def split(x: Tensor, heads: int) -> Tensor:
     """(..., D) as (..., heads, D / heads)."""
     return x.unflatten(-1, (heads, -1))
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Neighbouring pairs of units (..., K) turned by the angles whose cosines and sines (..., K / 2) are given.
+
+    A unit that is left over where K is odd stays as it is.
+    """
+    pairs, rest = x[..., : 2 * cos.shape[-1]].unflatten(-1, (-1, 2)), x[..., 2 * cos.shape[-1] :]
+    a, b = pairs.unbind(-1)
+    return torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2), rest], -1)
 
 
 class HeadNorm(nn.Module):

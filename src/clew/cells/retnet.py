@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from clew import ops
 from clew.cells.base import Scanned
-from clew.cells.heads import HeadNorm, heads_of, split
+from clew.cells.heads import HeadNorm, heads_of, split, turn
 from clew.errors import ShapeError
 from clew.tree import State
 
@@ -91,12 +91,6 @@ class RetNet(Scanned):
         q, k = turn(q, cos, sin), turn(k * self.key_size**-0.5, cos, sin)
         o, S = ops.matrix_scan(q, k, v, w, state.S, initial=initial.S, lengths=lengths, reset=reset)
         return self.out(self.norm(o) * F.silu(self.to_gate(x_BTI))), RetNetState(S, position)
-
-
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Each neighbouring pair of (..., 2 J) turned by the angle whose cosine and sine (..., J) are given."""
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
 
 
 def positions(

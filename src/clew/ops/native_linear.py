@@ -8,6 +8,7 @@ Second derivatives are those of the definition, which is then run again.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -94,10 +95,8 @@ MATRIX = Kernel(
     sizes="HKVW",
 )
 _CONV = {"x": "BTD", "weight": "DW", "bias": "D", "h0": "BPD"}
-CONV, CONV_SILU = (
-    Kernel(number, definition, _CONV, "x", "DW", keeps="", shared="D", over_rows=("weight", "bias"))
-    for number, definition in ((5, window.short_conv), (6, window.short_conv_silu))
-)
+CONV = Kernel(5, window.short_conv, _CONV, "x", "DW", keeps="", shared="D", over_rows=("weight", "bias"))
+CONV_SILU = CONV._replace(number=6, definition=functools.partial(window.short_conv, silu=True))
 
 
 def takes(tensors: Sequence[Tensor | None]) -> bool:
@@ -143,7 +142,6 @@ class _Run(torch.autograd.Function):
     def backward(ctx, dy, dh):
         (kernel, lengths, reset), (*tensors, kept) = ctx.call, ctx.saved_tensors
         if torch.is_grad_enabled():
-            kernel, lengths, reset = ctx.call
             gradients = definition_gradients(
                 lambda *own: kernel.definition(*own, lengths, reset), tensors, (dy, dh), ctx.needs_input_grad[4:]
             )

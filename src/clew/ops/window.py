@@ -46,6 +46,7 @@ def short_conv(
     past_BPD: Tensor,
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
+    silu: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Causal convolution over time, channel by channel: y[t] = sum over j of weight[:, j] x[t - P + j] + bias."""
     taps, past = window(x_BTD, past_BPD, lengths, reset)
@@ -53,11 +54,6 @@ def short_conv(
     for j, tap in enumerate(taps[:-1]):
         y = torch.addcmul(y, tap, weight_DW[:, j])
     y = y if bias_D is None else y + bias_D
+    y = F.silu(y) if silu else y
     real_BT = ref.valid_steps(x_BTD, lengths)
     return (y if real_BT is None else ref.hide_padding(y, real_BT)), past
-
-
-def short_conv_silu(*given: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same, behind a silu."""
-    y, past = short_conv(*given)  # type: ignore[arg-type]
-    return F.silu(y), past
