@@ -86,6 +86,24 @@ class Attention(Scanned):
         zeros = self.out.weight.new_zeros(batch_size, self.window, self.heads, self.size)
         return AttentionState(zeros, zeros.clone(), torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
+    def step(self, x_BI: Tensor, state: AttentionState, context: State | None = None) -> tuple[Tensor, AttentionState]:
+        q, k, v = split(self.to_qkv(x_BI), 3 * self.heads).chunk(3, 1)
+        if self.rotary:
+            cos, sin = (each[:, 0] for each in self.angles(state.position[:, None], x_BI.dtype))
+            q, k = turn(q, cos, sin), turn(k, cos, sin)
+        position = state.position + 1
+        shown_BW = position[:, None] + torch.arange(self.window, device=x_BI.device) >= self.window
+        keys, values = (
+            torch.cat([old[:, 1:], new[:, None]], 1).masked_fill(~shown_BW[:, :, None, None], 0.0)
+            for old, new in ((state.keys, k), (state.values, v))
+        )
+        score_BWH = (q[:, None] * self.size**-0.5 * keys).sum(-1)
+        weight_BWH = score_BWH.masked_fill(~shown_BW[:, :, None], -math.inf).softmax(1)
+        o_BHK = (weight_BWH[..., None] * values).sum(1)
+        # 0, or NaN where one of them is not finite.
+        lost_B = (q * 0.0).sum((1, 2)) + (keys * 0.0).sum((1, 2, 3)) + (values * 0.0).sum((1, 2, 3))
+        return self.out(o_BHK.flatten(1)) + lost_B[:, None], AttentionState(keys, values, position)
+
     def scan(
         self, x_BTI: Tensor, state: State, initial: State, lengths: Tensor | None, reset: Tensor | None
     ) -> tuple[Tensor, State]:

@@ -9,6 +9,7 @@ float32 in any case. `error` measures what a choice costs on data.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from clew import tree
-from clew.cells import Encoder, Recurrence
+from clew.cells import Encoder, Pointwise, Recurrence, Stack
 from clew.errors import ClewError, NotCausalError, ShapeError
 from clew.models import Single
+from clew.models.embed import Units
 from clew.ops import native
 from clew.stream.program import KEPT, Program
+from clew.stream.recorder import record
 from clew.tree import State
 
 
@@ -30,13 +33,13 @@ class Stepper:
     """A recurrence or a model, one step at a time.
 
     Args:
-        model: an Elman, GRU or LSTM cell with any of its options, a Stack or Residual of them with linear maps, norms,
-            embeddings and pools, an Anchored forecaster, or a Single model of such a body.
+        model: any recurrence, or a Single model of one. Its `step` is run once and taken down; it may not look at the
+            numbers themselves (`if x.sum() > 0`), as the same operations are carried out at every step.
         batch_size: B.
         weights: how they are kept.
 
     Raises:
-        ClewError: a part of the model that this has no operation for; `step` of the model itself runs it.
+        ClewError: the step has an operation of torch's that this has none for; the model's own `step` runs it.
         NotCausalError: the model needs the future.
 
     Example:
@@ -63,14 +66,17 @@ class Stepper:
         body = model.body if isinstance(model, Single) else model
         if isinstance(body, Encoder):
             raise NotCausalError("this model needs the future, so it has no step")
-        self._program = Program(batch_size, weights)
-        self._state = self._program.state
+        self._program = program = Program(weights)
         with torch.no_grad(), _evaluating(model):
             self._initial = model.init_state(batch_size)
-            self.x, y = self._program.input(body)
-            y = self._program.layer(body, y)
-            self.y = self._program.head(model.head, y) if isinstance(model, Single) else y[:, : body.output_size]
-        self._run = self._program.steps.run
+            x = _input(body, batch_size)
+            x = program.hold(x) if x.dtype == torch.int64 else program.rows(x)
+            plain = _in_single_precision(model)
+            leaves = [leaf.float() if leaf.is_floating_point() else leaf for leaf in tree.leaves(self._initial)]
+            state = [program.rows(t) if t.ndim == 2 and t.is_floating_point() else program.hold(t) for t in leaves]
+            y = record(plain, x, tree.rebuild(self._initial, iter(state)), program)
+        self.x, self.y, self._state = x.numpy(), y.numpy(), [leaf.numpy() for leaf in state]
+        self._run = program.steps.run
         self.reset()
 
     def run(self) -> None:
@@ -116,6 +122,24 @@ class Stepper:
         finally:
             self.state = before
         return float((torch.stack(steps, 1) - theirs).abs().max() / theirs.std().clamp_min(1e-12))
+
+
+def _input(body: Recurrence, batch_size: int) -> Tensor:
+    """What a step takes: numbers (B, I), or (B, 1) units of text where the body begins with their vectors."""
+    first = body
+    while isinstance(first, Stack):
+        first = first.layers[0]
+    if isinstance(first, Pointwise) and isinstance(first.module, Units):
+        return torch.zeros(batch_size, 1, dtype=torch.int64)
+    return torch.zeros(batch_size, body.input_size)
+
+
+def _in_single_precision(model: Recurrence | Single) -> Recurrence | Single:
+    """The model itself where it is in single precision on the CPU, else a copy that is."""
+    tensors = (*model.parameters(), *model.buffers())
+    if all(t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point()) for t in tensors):
+        return model
+    return copy.deepcopy(model).to("cpu", torch.float32)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -129,23 +130,41 @@ void algebra(int kind, bool wide, bool gradient, int threads, const std::vector<
 // A list of operations that is bound once and run at every step. Whoever adds to it keeps the buffers alive.
 class Stepper {
  public:
-  // sizes: B, in, out, the strides of x, y, other and state, lag, columns; numbers: epsilon, limit, keep, keep_c.
-  void add(int operation, int kept, const std::vector<int64_t>& sizes, const std::vector<float>& numbers,
-           const nb::dict& addresses) {
-    if (operation < 0 || operation >= OPERATIONS || kept < 0 || kept >= KEPT || sizes.size() != 9 || numbers.size() != 4)
+  // sizes: B, in, out, the strides of x and of h.
+  void add(int operation, int kept, const std::vector<int64_t>& sizes, float epsilon, const nb::dict& addresses) {
+    if (operation < 0 || operation >= VIEWS || kept < 0 || kept >= KEPT || sizes.size() != 5)
       throw std::invalid_argument("no such operation");
     const Addresses a(addresses);
     Step op = {};
-    op.operation = operation, op.kept = kept;
-    op.B = sizes[0], op.in = sizes[1], op.out = sizes[2], op.x_stride = sizes[3], op.y_stride = sizes[4];
-    op.other_stride = sizes[5], op.state_stride = sizes[6], op.lag = sizes[7], op.columns = sizes[8];
-    op.epsilon = numbers[0], op.limit = numbers[1], op.keep = numbers[2], op.keep_c = numbers[3];
-    op.x = a.at<float>("x"), op.units = a.at<int64_t>("units"), op.y = a.at<float>("y");
-    op.state = a.at<float>("state"), op.next = a.at<float>("next"), op.scale = a.at<float>("scale");
-    op.other = a.at<float>("other"), op.old = a.at<float>("old"), op.begun = a.at<uint8_t>("begun");
-    op.weight = a.at<void>("weight"), op.recurrent = a.at<void>("recurrent");
+    op.operation = operation, op.kept = kept, op.epsilon = epsilon;
+    op.B = sizes[0], op.in = sizes[1], op.out = sizes[2], op.x_stride = sizes[3], op.h_stride = sizes[4];
+    op.x = a.at<float>("x"), op.h = a.at<float>("h"), op.units = a.at<int64_t>("units");
+    op.next = a.at<float>("next"), op.next_c = a.at<float>("next_c"), op.c = a.at<float>("c");
+    op.weight = a.at<void>("weight"), op.recurrent = a.at<void>("recurrent"), op.scale = a.at<float>("scale");
     op.bias = a.at<float>("bias"), op.bias_n = a.at<float>("bias_n");
     operations_.push_back(op);
+  }
+
+  // Operations over the same dimensions; operands: what is written, then what is read, each as its address, its kind of
+  // number and its strides in bytes.
+  void views(const std::vector<int64_t>& shape, const std::vector<int>& names,
+             const std::vector<std::vector<std::vector<int64_t>>>& operands) {
+    if (shape.size() < 2 || shape.size() > RANK || names.empty() || names.size() > JOINED || names.size() != operands.size())
+      throw std::invalid_argument("no such operations");
+    for (size_t m = 0; m < names.size(); ++m) {
+      if (names[m] < VIEWS || names[m] >= OPERATIONS || operands[m].size() > OPERANDS)
+        throw std::invalid_argument("no such operation");
+      Step op = {};
+      op.operation = names[m], op.joined = int64_t(names.size()), op.dims = int64_t(shape.size());
+      std::copy(shape.begin(), shape.end(), op.shape);
+      for (size_t i = 0; i < operands[m].size(); ++i) {
+        const std::vector<int64_t>& given = operands[m][i];
+        if (given.size() != shape.size() + 2) throw std::invalid_argument("an operand needs a stride a dimension");
+        op.of[i].at = reinterpret_cast<void*>(given[0]), op.of[i].number = given[1];
+        std::copy(given.begin() + 2, given.end(), op.of[i].stride);
+      }
+      operations_.push_back(op);
+    }
   }
 
   void run() {
@@ -201,6 +220,7 @@ NB_MODULE(_native, m) {
   nb::class_<Stepper>(m, "Stepper", "See stream/stepper.py.")
       .def(nb::init<>())
       .def("add", &Stepper::add)
+      .def("views", &Stepper::views)
       .def("run", &Stepper::run);
   m.def("scan", &scan, "A pass over a batch, see ops/native.py.");
   m.def("algebra", &algebra, "A pass over a batch, see ops/native_linear.py.");

@@ -4,7 +4,7 @@
 // sets.
 #include "step.h"
 
-#include "rows.h"
+#include "view.h"
 
 namespace clew::CLEW_ISA {
 namespace {
@@ -23,7 +23,7 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     x[r] = op.x + (first + r) * op.x_stride;
-    h[r] = op.y + (first + r) * op.y_stride;
+    h[r] = KIND == LINEAR ? nullptr : op.h + (first + r) * op.h_stride;
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) tile[r][n] = scaled ? Vec<S>{} : load<S>(bias + n * V);
   }
@@ -54,14 +54,14 @@ INLINE void product_tile(const Step& op, int64_t first, int64_t block, const W* 
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int u = 0; u < UB; ++u) {
-      const int64_t at = (first + r) * op.y_stride + (block + u) * V;
+      const int64_t at = (first + r) * op.h_stride + (block + u) * V;
       const Vec<S>* z = tile[r] + u * G;
       if constexpr (KIND == STEP_LSTM) {
-        const Vec<S> c = z[1] * load<S>(op.state + at) + z[0] * z[2];
-        store<S>(op.state + at, c);
+        const Vec<S> c = z[1] * load<S>(op.c + at) + z[0] * z[2];
+        store<S>(op.next_c + at, c);
         store<S>(op.next + at, z[3] * tanh<S>(c));
       } else if constexpr (KIND == STEP_GRU) {
-        store<S>(op.next + at, n_x[r] + z[1] * (load<S>(op.y + at) - n_x[r]));
+        store<S>(op.next + at, n_x[r] + z[1] * (load<S>(op.h + at) - n_x[r]));
       } else {
         store<S>(op.next + at, KIND == STEP_TANH ? tanh<S>(z[0]) : KIND == STEP_RELU ? relu<S>(z[0]) : z[0]);
       }
@@ -89,7 +89,6 @@ void product(const Step& op, bool from_the_last) {
     CLEW_WIDE(least(blocks - block, MOST),
               (panel<KIND, (WIDE < MOST ? WIDE : MOST)>(op, block, wx + op.in * before, wh + op.out * before)))
   }
-  if (KIND != LINEAR) std::memcpy(op.y, op.next, op.B * op.y_stride * sizeof(S));
 }
 
 template <class W>
@@ -106,8 +105,8 @@ void any_product(const Step& op, bool from_the_last) {
 void step(const Step* ops, int64_t n, bool from_the_last) {
   NoDenormals guard;
   for (const Step* op = ops; op < ops + n; ++op) {
-    if (op->operation >= PRODUCTS)
-      for (int64_t b = 0; b < op->B; ++b) row(*op, b);
+    if (op->operation >= VIEWS) views(op, op->joined), op += op->joined - 1;
+    else if (op->operation >= PRODUCTS) over_rows(*op);
     else if (op->kept == FLOAT) any_product<float>(*op, from_the_last);
     else if (op->kept == BFLOAT16) any_product<uint16_t>(*op, from_the_last);
     else any_product<int8_t>(*op, from_the_last);

@@ -1,54 +1,62 @@
-// One step of a stack of layers, as a list of operations on buffers that stay where they are.
+// One step of a model, as a list of operations on buffers that stay where they are.
 //
-//   B rows, every buffer between layers (B, width) with a row's numbers at a stride of whole vectors, so that kernels
-//   need no edges
+// Products with packed weights have rows at a stride of whole vectors, so that their kernels need no edges; all others
+// walk over views, by strides.
 #pragma once
 #include <cstdint>
 
 namespace clew {
 
 enum Operation {
-  LINEAR,       // y = W x + b
-  STEP_TANH,    // the cells: y = h, which they replace
+  LINEAR,     // next = W x + b
+  STEP_TANH,  // the cells: next = h'
   STEP_RELU,
   STEP_GRU,
-  STEP_LSTM,    // state: c
-  PRODUCTS,     // how many of the above
-  LOOKUP = PRODUCTS,  // y = table[units]; weight (rows, width)
-  ADD,          // y = x + other
-  LAYER_NORM,   // y = (x - mean) / deviation * gain + bias; weight: gain
+  STEP_LSTM,  // c: the cell's state, next_c: what becomes of it
+  PRODUCTS,   // how many of the above
+  LOOKUP = PRODUCTS,  // over B rows of `out` numbers: next = weight[units], a table of `in` rows
+  LAYER_NORM,         // next = (x - mean) / deviation * weight + bias, either of which may be missing
   RMS_NORM,
   LOG_SOFTMAX,
-  SQUASH,       // y = limit tanh(x / limit)
-  GATES_TANH,   // the cells once more, for those with a norm, a projection or zoneout: y = what h becomes without the
-  GATES_RELU,   // latter two. x: the input's part of the gates, other: the state's, (gate, unit); old: h
-  GATES_GRU,
-  GATES_LSTM,   // state: c; weight: the gain of c's norm, or null
-  MIX,          // y = keep y + (1 - keep) x
-  SUM_POOL,     // state += x; y = state
-  MAX_POOL,
-  MEAN_POOL,    // state += w [x, 1]; y = its first numbers by its last; w = e^other, or 1 without
-  ANCHOR,       // y = [x, (x - state[0]) / scale], or its last columns; state: the last `lag` inputs, moved on
-  RAISE,        // y[k] = state[k mod lag] + scale x[k], for each of `in` targets; scale as wide as y
+  VIEWS,      // over views, of one number:
+  COPY = VIEWS,
+  NEG, ABS, NOT, EXP, EXPM1, EXP2, LOG, LOG1P, SQRT, RSQRT, RECIPROCAL, SIN, COS, TANH, SIGMOID, RELU, SILU, GELU,
+  SOFTPLUS, LOG_SIGMOID, FINITE,
+  ADD,        // of two:
+  SUB, MUL, DIV, POW, LARGER, SMALLER, EQ, NE, LT, LE, GT, GE, AND, OR,
+  WHERE,      // of three: second where first, else third
+  MULTIPLY_ADD,  // first + second third
+  REDUCE,     // over the dimensions in which `to` does not move:
+  SUM = REDUCE,
+  DOT,        // the sum of first second
+  MOST,       // the largest
   OPERATIONS,
 };
 
 enum Kept { FLOAT, BFLOAT16, INT8, KEPT };  // how weights are kept
+enum Number { SINGLE, WHOLE, TRUTH, DOUBLED };  // float, int64, bool, double
+
+constexpr int RANK = 7, OPERANDS = 4, JOINED = 12;
+
+struct Operand {
+  void* at;
+  int64_t number, stride[RANK];
+};
 
 struct Step {
   int operation, kept;
-  int64_t B, in, out, x_stride, y_stride, other_stride, state_stride, lag, columns;  // columns: of each input in `state`
-  const float* x;
-  const int64_t* units;  // (B) LOOKUP
-  float* y;
-  float* state;          // (B, state_stride)
-  float* next;           // (B, y_stride) where LINEAR writes y; the cells' and GATES_LSTM's room
-  const float *other, *old;
-  uint8_t* begun;        // (B) ANCHOR: whether the row has had an input
+  int64_t B, in, out, x_stride, h_stride;
+  const float *x, *h;
+  const int64_t* units;                    // (B)
+  float *next, *next_c;                    // (B, h_stride)
+  const float* c;
   const void *weight, *recurrent;  // packed W_ih, W_hh
   const float *bias, *bias_n;      // (blocks, G, V) both biases' sum; (HP) GRU: b_hn, which the reset gate also gates
   const float* scale;              // INT8: (blocks, G, V) what a weight of 1 means
-  float epsilon, limit, keep, keep_c;
+  float epsilon;
+  int64_t joined;             // views: this and how many after it go over the same dimensions together
+  int64_t dims, shape[RANK];  // the last two are a tile
+  Operand of[OPERANDS];       // to, first, second, third
 };
 
 struct StepKernels {
