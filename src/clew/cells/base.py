@@ -219,6 +219,17 @@ def fold(
     )
 
 
+def beside_time(cell: str, input_size: int, gaps: bool) -> int:
+    """How many columns of x are features, where with `gaps` the last one is elapsed time.
+
+    Raises:
+        ShapeError: there is none beside it.
+    """
+    if gaps and input_size < 2:
+        raise ShapeError(f"{cell}: with gaps the last column of x is elapsed time, so input_size must be at least 2")
+    return input_size - gaps
+
+
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 

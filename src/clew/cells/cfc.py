@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clew.cells.base import Scanned
+from clew.cells.base import Scanned, beside_time
 from clew.cells.classical import choice
 from clew.errors import ConfigError, ShapeError
 from clew.ops import Weights, Zoneout
@@ -83,9 +83,8 @@ class CfC(Scanned):
             raise ShapeError(f"CfC: units must be at least 1 and layers at least 0, got {units} and {layers}")
         if not 0 <= dropout < 1:
             raise ConfigError(f"CfC: dropout must be at least 0 and under 1, got {dropout}")
-        if gaps and input_size < 2:
-            raise ShapeError("CfC: with gaps the last column of x is elapsed time, so input_size must be at least 2")
-        self.dropout, self.gaps, self.features, H = dropout, gaps, input_size - gaps, hidden_size
+        self.dropout, self.gaps, H = dropout, gaps, hidden_size
+        self.features = beside_time("CfC", input_size, gaps)
         # The last map gives all that the mode reads off z: f, g, a and b one below the other, or F alone.
         sizes = [self.features + H, *[units] * layers, H if mode == "pure" else 4 * H]
         maps = [nn.Linear(n, m) for n, m in pairwise(sizes)]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from clew import ops
 from clew.cells.base import Scanned
-from clew.cells.heads import HeadNorm, heads_of, split
+from clew.cells.heads import HeadNorm, each_of, heads_of, split
 from clew.errors import ShapeError
 from clew.tree import State
 
@@ -99,11 +99,7 @@ class ConvolvedQKV(nn.Module):
     ) -> None:
         super().__init__()
         for name, width in (("keys", keys), ("values", values)):
-            if width < heads or width % heads:
-                hint = "change heads, or the width of the keys or the values"
-                raise ShapeError(
-                    f"{cell}: {name} of {width} units cannot be shared equally by {heads} heads", hint=hint
-                )
+            each_of(cell, name, width, heads)
         if conv < 1:
             raise ShapeError(f"{cell}: conv must be at least 1 tap, got {conv}")
         self.heads, self.positive, self.sizes = heads, positive, (keys, keys, values)

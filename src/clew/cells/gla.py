@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from clew import ops
 from clew.cells.base import Scanned
-from clew.cells.heads import HeadNorm, heads_of, split
-from clew.errors import ShapeError
+from clew.cells.heads import HeadNorm, each_of, heads_of, split
 from clew.tree import State
 
 
@@ -47,9 +46,8 @@ class GLA(Scanned):
         super().__init__(input_size, hidden_size)
         self.heads = heads_of("GLA", hidden_size, heads)
         width = round(hidden_size * keys)
-        if width < self.heads or width % self.heads:
-            raise ShapeError(f"GLA: keys of {width} units cannot be shared equally by {self.heads} heads")
-        self.key_size, self.value_size, self.slowness = width // self.heads, hidden_size // self.heads, slowness
+        self.key_size, self.value_size = each_of("GLA", "keys", width, self.heads), hidden_size // self.heads
+        self.slowness = slowness
         self.to_q = nn.Linear(input_size, width, bias=False)
         self.to_k = nn.Linear(input_size, width, bias=False)
         self.to_v = nn.Linear(input_size, hidden_size, bias=False)

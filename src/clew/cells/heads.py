@@ -22,6 +22,18 @@ def heads_of(cell: str, width: int, heads: int) -> int:
     return heads or max(n for n in range(1, max(1, width // LEAST) + 1) if width % n == 0)
 
 
+def each_of(cell: str, what: str, width: int, heads: int) -> int:
+    """The part of a width that each head has.
+
+    Raises:
+        ShapeError: the heads do not share it equally.
+    """
+    if width < heads or width % heads:
+        hint = f"change heads, or the width of the {what}"
+        raise ShapeError(f"{cell}: {what} of {width} units cannot be shared equally by {heads} heads", hint=hint)
+    return width // heads
+
+
 def split(x: Tensor, heads: int) -> Tensor:
     """(..., D) as (..., heads, D / heads)."""
     return x.unflatten(-1, (heads, -1))

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from clew import ops
 from clew.cells.base import Scanned
-from clew.cells.heads import HeadNorm, heads_of, split
-from clew.errors import ConfigError, ShapeError
+from clew.cells.heads import HeadNorm, each_of, heads_of, split
+from clew.errors import ConfigError
 from clew.tree import State
 
 HIGHEST = 80.0  # of -m where the floor exp(-m) is taken: beyond it float32 is infinite, and h is 0 either way
@@ -69,13 +69,11 @@ class MLSTM(Scanned):
         super().__init__(input_size, hidden_size)
         self.heads = heads_of("MLSTM", hidden_size, heads)
         width = round(hidden_size * keys)
-        if width < self.heads or width % self.heads:
-            raise ShapeError(f"MLSTM: keys of {width} units cannot be shared equally by {self.heads} heads")
         if forget not in ("sigmoid", "exp"):
             raise ConfigError(f"MLSTM: forget must be 'sigmoid' or 'exp', got {forget!r}")
         if gate_cap < 0:
             raise ConfigError(f"MLSTM: gate_cap must be at least 0 (0 for none), got {gate_cap}")
-        self.key_size, self.value_size = width // self.heads, hidden_size // self.heads
+        self.key_size, self.value_size = each_of("MLSTM", "keys", width, self.heads), hidden_size // self.heads
         self.forget, self.gate_cap, self.input_bias, self.eps = forget, gate_cap, input_bias, eps
         self.to_q = nn.Linear(input_size, width, bias)
         self.to_k = nn.Linear(input_size, width, bias)

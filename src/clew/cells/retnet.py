@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from clew import ops
 from clew.cells.base import Scanned
-from clew.cells.heads import HeadNorm, heads_of, split, turn
+from clew.cells.heads import HeadNorm, each_of, heads_of, split, turn
 from clew.errors import ShapeError
 from clew.tree import State
 
@@ -55,12 +55,10 @@ class RetNet(Scanned):
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.heads, width = heads_of("RetNet", hidden_size, heads), round(hidden_size * expand)
-        self.key_size, self.value_size = hidden_size // self.heads, width // self.heads
+        self.key_size, self.value_size = hidden_size // self.heads, each_of("RetNet", "values", width, self.heads)
         if self.key_size % 2:
             hint = "choose hidden_size and heads so that hidden_size / heads is even"
             raise ShapeError(f"RetNet: a head's {self.key_size} keys turn in pairs, so their number is even", hint=hint)
-        if width < self.heads or width % self.heads:
-            raise ShapeError(f"RetNet: values of {width} units cannot be shared equally by {self.heads} heads")
         self.to_q = nn.Linear(input_size, hidden_size, bias=False)
         self.to_k = nn.Linear(input_size, hidden_size, bias=False)
         self.to_v = nn.Linear(input_size, width, bias=False)

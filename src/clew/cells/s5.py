@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clew import ops
-from clew.cells.base import Scanned
+from clew.cells.base import Scanned, beside_time
 from clew.cells.lru import Skip, into, out_of, polar
 from clew.errors import ConfigError, ShapeError
 from clew.tree import State
@@ -59,11 +59,9 @@ class S5(Scanned):
         super().__init__(input_size, hidden_size)
         if blocks < 1 or state_size < 0 or state_size % (2 * blocks):
             raise ShapeError(f"S5: {state_size} states cannot be shared in pairs by {blocks} blocks")
-        if gaps and input_size < 2:
-            raise ShapeError("S5: with gaps the last column of x is elapsed time, so input_size must be at least 2")
         if not 0 < dt[0] <= dt[1]:
             raise ConfigError(f"S5: dt must be two numbers above 0, the smaller first, got {dt}")
-        self.clip, self.gaps, features = clip, gaps, input_size - gaps
+        self.clip, self.gaps, features = clip, gaps, beside_time("S5", input_size, gaps)
         width = state_size or -(-hidden_size // (2 * blocks)) * 2 * blocks
         self.pairs = N = width // 2
         roots, basis = hippo(width // blocks)
