@@ -13,8 +13,9 @@ the state after it. Gradients flow through all of them.
 `backwards` reads each row from its last real step to its first: y stands where its x does, and each piece that a reset
 begins is read by itself.
 
-Chosen by device, dtype and shape: the compiled kernels, torch's own where they do not take the case, else the
-reference. `with ops.reference():` and `with ops.only("torch"):` leave less to choose from.
+Chosen by device, dtype and shape: the compiled kernels; where they do not take the case torch's own, or what does many
+steps in few calls of torch; else the reference. `with ops.reference():` and `with ops.only("torch"):` leave less to
+choose from.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _only: ContextVar[Implementation | None] = ContextVar("clew_only", default=None)
 def only(implementation: Implementation) -> Iterator[None]:
     """Inside this block no op runs a compiled kernel of ours ("torch"), or anything but its definition ("reference").
 
-    "torch" still means the definition where torch has no kernel for the case.
+    "torch" still means the definition where there is neither a kernel of torch's nor a form in chunks.
     """
     token = _only.set(implementation)
     try:
@@ -212,7 +213,8 @@ def _linear(
 ) -> tuple[Tensor, Tensor]:
     if _only.get() is None and native_linear.takes(tensors):
         return native_linear.scan(kernel, tensors, lengths, reset)
-    return kernel.definition(*tensors, lengths, reset)
+    run = kernel.definition if _only.get() == "reference" else kernel.chunked
+    return run(*tensors, lengths, reset)
 
 
 def _scan(

@@ -3,7 +3,7 @@ whole sequence in one call.
 
 The equations are in `algebra` and `window`, what the kernels do in csrc/elementwise.h, selective.h, matrix.h, conv.h.
 The gradient's pass reads the states again where they are the outputs; else it computes them anew, chunk by chunk.
-Second derivatives are those of the definition, which is then run again.
+Second derivatives are those of the form in chunks, which is then run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clew.errors import ShapeError
-from clew.ops import algebra, window
+from clew.ops import algebra, chunked, chunked_matrix, window
 from clew.ops.native import compiled, definition_gradients, plain
 
 CHUNK = 32  # steps: their states stay in a core's cache
@@ -33,6 +33,7 @@ class Kernel(NamedTuple):
 
     number: int
     definition: Callable[..., tuple[Tensor, Tensor]]  # of the tensors, then lengths and reset
+    chunked: Callable[..., tuple[Tensor, Tensor]]  # the same numbers in few calls of torch, where no kernel runs
     tensors: dict[str, str]  # "h0" is the state before, "hr" what a reset restores
     like: str  # outputs have its shape
     sizes: str  # what the compiled part is told, beside B and T
@@ -70,16 +71,17 @@ class Kernel(NamedTuple):
         return max(1, min(threads, math.prod(sizes[letter] for letter in self.shared) // WIDE))
 
 
-def _elementwise(number: int, definition: Callable[..., tuple[Tensor, Tensor]], state: str) -> Kernel:
+def _elementwise(number: int, definition: Callable, chunked: Callable, state: str) -> Kernel:
     tensors = {"a": f"BT{state}", "b": f"BT{state}", "h0": f"B{state}", "hr": f"B{state}"}
-    return Kernel(number, definition, tensors, "b", state, keeps="outputs", shared=state)
+    return Kernel(number, definition, chunked, tensors, "b", state, keeps="outputs", shared=state)
 
 
-REAL, COMPLEX = _elementwise(0, algebra.linear, "N"), _elementwise(1, algebra.linear, "N2")
-MAXIMUM = _elementwise(2, algebra.maximum, "N")
+REAL, COMPLEX = (_elementwise(i, algebra.linear, chunked.linear, state) for i, state in enumerate(("N", "N2")))
+MAXIMUM = _elementwise(2, algebra.maximum, chunked.maximum, "N")
 SELECTIVE = Kernel(
     3,
     algebra.selective,
+    chunked.selective,
     {"x": "BTD", "dt": "BTD", "A": "DN", "B": "BTN", "C": "BTN", "h0": "BDN", "hr": "BDN"},
     like="x",
     sizes="DN",
@@ -90,13 +92,17 @@ SELECTIVE = Kernel(
 MATRIX = Kernel(
     4,
     algebra.matrix,
+    chunked_matrix.matrix,
     {"q": "BTHK", "k": "BTHK", "v": "BTHV", "w": "BTHW", "a": "BTHK", "b": "BTHK", "h0": "BHKV", "hr": "BHKV"},
     like="v",
     sizes="HKVW",
 )
 _CONV = {"x": "BTD", "weight": "DW", "bias": "D", "h0": "BPD"}
-CONV = Kernel(5, window.short_conv, _CONV, "x", "DW", keeps="", shared="D", over_rows=("weight", "bias"))
-CONV_SILU = CONV._replace(number=6, definition=functools.partial(window.short_conv, silu=True))
+CONV = Kernel(
+    5, window.short_conv, window.short_conv, _CONV, "x", "DW", keeps="", shared="D", over_rows=("weight", "bias")
+)
+_WITH_SILU = functools.partial(window.short_conv, silu=True)
+CONV_SILU = CONV._replace(number=6, definition=_WITH_SILU, chunked=_WITH_SILU)
 
 
 def takes(tensors: Sequence[Tensor | None]) -> bool:
@@ -143,7 +149,7 @@ class _Run(torch.autograd.Function):
         (kernel, lengths, reset), (*tensors, kept) = ctx.call, ctx.saved_tensors
         if torch.is_grad_enabled():
             gradients = definition_gradients(
-                lambda *own: kernel.definition(*own, lengths, reset), tensors, (dy, dh), ctx.needs_input_grad[4:]
+                lambda *own: kernel.chunked(*own, lengths, reset), tensors, (dy, dh), ctx.needs_input_grad[4:]
             )
             return (None, None, None, None, *gradients)
         given = _named(kernel, tensors)

@@ -1,8 +1,8 @@
-// S' = w S + a (b' S) + k v', y = S'' q. The columns of S do not know of one another: a few vectors of them at a time go
-// through all steps, so few that they stay in the cache next to the core.
+// S' = w S + a (b' S) + k v', y = S'' q, step by step; chunks.h takes many steps at once where it can. The columns of S do
+// not know of one another: a few vectors of them at a time go through all steps, so few that they stay in the cache next
+// to the core.
 #pragma once
-#include "algebra.h"
-#include "simd.h"
+#include "chunks.h"
 
 namespace clew::CLEW_ISA {
 
@@ -182,7 +182,9 @@ static int together(int64_t K) {
 
 template <class S>
 static int64_t matrix_room(const Matrix<S>& p, bool gradient) {
-  return p.K * together<S>(p.K) * Simd<S>::V * (gradient ? 4 + p.time.chunk : 1);
+  const int64_t columns = p.K * together<S>(p.K) * Simd<S>::V * (gradient ? 4 + p.time.chunk : 1);
+  const int64_t chunks = p.wide == 1 && !p.a ? Chunks<S>::room(p) : 0;
+  return columns > chunks ? columns : chunks;
 }
 
 template <class S, int N>
@@ -215,6 +217,8 @@ static void matrix(const Matrix<S>& p, bool gradient, int64_t item, S* room) {
   const int64_t row = item / p.H, head = item % p.H;
   const int most = together<S>(p.K);
   clear(p, row, head, gradient);
+  if (Chunks<S> chunks(p, row, head, room); p.wide == 1 && !p.a && chunks.takes(gradient))
+    return gradient ? chunks.backward() : chunks.forward();
   int64_t v = 0;
   for (; most == 4 && v + 3 * V < p.V; v += 4 * V) columns<S, 4>(p, row, head, v, gradient, room);
   for (; most >= 2 && v + V < p.V; v += 2 * V) columns<S, 2>(p, row, head, v, gradient, room);
