@@ -253,7 +253,7 @@ def test_single_precision_over_long_times() -> None:
     T = 4096
     for near, bound in ((1e-6, 1e-6), (0.5, 1e-5), (0.999, 6e-5), (1 - 1e-7, 2.5e-4)):
         worst = 0.0
-        for name in ("linear 8", "matrix 4 16 1", "matrix 4 16 4", "selective 16 4"):
+        for name in ("linear 8", "matrix 4 16 1", "matrix 16 16 1", "matrix 4 16 4", "selective 16 4"):
             double, single = Problem(name, 1, T), Problem(name, 1, T, torch.float32)
             where = {"linear": 0, "matrix": 3}.get(name.split()[0])
             for problem in (double, single):
