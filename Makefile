@@ -36,6 +36,12 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/whole_runs.py
 	$(BIN)/python scripts/benchmark_tables.py
 	$(BIN)/python benchmarks/mixers.py
+	$(BIN)/python benchmarks/step_all.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/long.py
+	$(BIN)/python benchmarks/recall.py
+	$(BIN)/python benchmarks/shakespeare.py
+	$(BIN)/python scripts/recurrence_tables.py
 	$(BIN)/python benchmarks/adding.py
 	$(BIN)/python benchmarks/forecast_classic.py
 	$(BIN)/python benchmarks/throughput.py

@@ -41,13 +41,16 @@ class Program:
         if tensor.numel() != 1 + sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True)):
             lie, strides = tensor.contiguous(), tensor.contiguous().stride()
         held = self.room(tensor.numel(), tensor.dtype).as_strided(tensor.shape, strides)
-        return held.copy_(lie)
+        held.numpy()[...] = lie.detach().numpy()  # by numpy, as nothing of this is part of a step
+        return held
 
     def rows(self, tensor: Tensor) -> Tensor:
         """A copy (B, width) whose rows begin at whole vectors."""
         B, width = tensor.shape
         wide = native.padded(width, self.V)
-        return self.room(B * wide, torch.float32).view(B, wide)[:, :width].copy_(tensor)
+        held = self.room(B * wide, torch.float32).view(B, wide)[:, :width]
+        held.numpy()[...] = tensor.detach().numpy()
+        return held
 
     def room(self, count: int, dtype: torch.dtype) -> Tensor:
         array = np.zeros(count * dtype.itemsize + 128, np.uint8)

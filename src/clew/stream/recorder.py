@@ -42,7 +42,7 @@ def record(model: Recurrence | Single, x: Tensor, state: State, program: Program
         y, after = model.step(x, state)
     before = list(tree.leaves(state))
     own = {address(t) for t in (x, *before)}
-    # What is given back must not be what the next step writes: whole copies first, then the state itself.
+    # What the state becomes may be a part of what it was: whole copies first, then the state itself.
     y, *after = (t if program.of(t) and address(t) not in own else program.copy(t) for t in (y, *tree.leaves(after)))
     for leaf, new in zip(before, after, strict=True):
         program.view(Op.COPY, leaf, new)
