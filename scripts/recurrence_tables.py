@@ -89,8 +89,8 @@ def main() -> None:
     text = f"""# The recurrences, measured
 
 Written by `scripts/recurrence_tables.py` from `results/5`, measured on {mixers["machine"]},
-torch {mixers["torch"]}. Runners take turns in one process, numbers are compared before anything is timed, and a ratio is
-the median over the turns. The machine is shared: trust ratios, not seconds.
+torch {mixers["torch"]}. Runners take turns in one process, numbers are compared before anything is timed, and a ratio
+is the median over the turns. The machine is shared: trust ratios, not seconds.
 
 ## One mixer: batch 8, 256 steps, width 256, 2 threads
 
