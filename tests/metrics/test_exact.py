@@ -55,6 +55,8 @@ def test_numbers_in_any_cut(values: list[float], cut: int, offset: float) -> Non
     assert whole.result()["rmse"] == pytest.approx(math.sqrt((error**2).mean()), rel=1e-6)
     assert whole.result()["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-6)
     for name, value in whole.result().items():
+        if name == "r2" and 0 < np.ptp(truth) < 1e-9 * np.abs(truth).max():
+            continue  # numbers that differ in their last digits alone have a deviation of rounding
         assert parts.result()[name] == pytest.approx(value, rel=1e-6, abs=1e-6)
     if truth.std() > 1e-3 * max(1.0, abs(offset)):
         assert whole.result()["r2"] == pytest.approx(
