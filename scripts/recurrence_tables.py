@@ -127,7 +127,8 @@ the state.
 
 ## Who can choose what to remember
 
-Two blocks of width 64, the same budget for all. Time-invariant recurrences (`lru`, `s5`, `retnet`) cannot choose.
+Two blocks of width 64, the same budget for all, one seed. Time-invariant recurrences (`lru`, `s5`, `retnet`) take in
+all steps alike; at this size two of the three still give most tokens.
 
 {choosing()}
 
