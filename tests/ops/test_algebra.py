@@ -83,13 +83,13 @@ class Problem:
             *t[:6], initial=t[6], **how
         )
 
-    def matrix(self, K: int, V: int, W: int, H: int = 2) -> tuple[list[Tensor], Scan]:
-        (B, T), draw = self.sizes, self.draw
-        inputs = [draw(B, T, H, K), draw(B, T, H, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
+    def matrix(self, K: int, V: int, W: int, H: int = 2, G: int = 0) -> tuple[list[Tensor], Scan]:
+        (B, T), draw, G = self.sizes, self.draw, G or H
+        inputs = [draw(B, T, G, K), draw(B, T, G, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
         return [*inputs, draw(B, H, K, V), draw(B, H, K, V)], _matrix
 
-    def delta(self, K: int, V: int, W: int) -> tuple[list[Tensor], Scan]:
-        inputs, _ = self.matrix(K, V, W)
+    def delta(self, K: int, V: int, W: int, H: int = 2, G: int = 0) -> tuple[list[Tensor], Scan]:
+        inputs, _ = self.matrix(K, V, W, H, G)
         key = torch.nn.functional.normalize(inputs[1], dim=-1)
         return [inputs[0], key, *inputs[2:], -0.9 * key, key.clone()], _matrix
 
@@ -118,7 +118,7 @@ SMALL = [
     "matrix 2 3 2",
     "delta 2 3 1",
 ]
-SMALL += ["delta 2 3 2", "conv 3 1 1 0", "conv 2 4 0 1"]
+SMALL += ["matrix 2 3 1 4 2", "delta 2 3 1 2 1", "delta 2 3 2", "conv 3 1 1 0", "conv 2 4 0 1"]
 LARGE = ["linear 37", "complex 19", "constant 19", "maximum 37", "selective 21 5", "selective 16 16", "matrix 3 5 1"]
 LARGE += [
     "matrix 9 24 1",
@@ -126,6 +126,10 @@ LARGE += [
     "matrix 5 70 5",
     "matrix 4 32 4",
     "matrix 3 129 1",
+    "matrix 9 24 1 6 2",
+    "matrix 24 9 1 3 1",
+    "matrix 4 8 4 4 2",
+    "delta 5 17 5 4 2",
     "delta 5 70 1",
     "delta 16 33 16",
     "delta 3 16 3",
@@ -300,6 +304,7 @@ def test_what_does_not_fit_is_refused() -> None:
         return lambda problem: problem.inputs.__setitem__(i, torch.zeros(*shape, dtype=torch.float64))
 
     refused("matrix 3 5 1", "k must be", other(1, 2, 4, 2, 2))
+    refused("matrix 3 5 1 3 2", "3 heads cannot share 2 keys", lambda problem: None)
     refused("matrix 4 5 3", "one decay for a head", lambda problem: None)
     refused("complex 3", "a must be", other(0, 2, 4, 3, 3))
     refused("conv 3 4 1 1", "4 taps has a past of 3", other(1, 2, 2, 3))

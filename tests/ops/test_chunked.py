@@ -24,6 +24,7 @@ WAYS = {
     "delta": (chunked_matrix.matrix, algebra.matrix),
 }
 NAMES = ["linear", "complex", "maximum", "selective", "matrix 1", "matrix 3", "delta 1", "delta 3"]  # decays of a head
+NAMES += ["matrix 1 3 4 4 2"]  # keys that pairs of heads share
 DECAY = {"selective": 1, "matrix": 3, "delta": 3}  # its place among the inputs; 0 for the others
 BOTH = {"ragged": True, "resets": True}
 
@@ -62,9 +63,9 @@ class Problem:
         over_time = [draw(B, T, D), draw(B, T, D, low=0), draw(D, N, low=-3, high=0), draw(B, T, N), draw(B, T, N)]
         return [*over_time, draw(B, D, N), draw(B, D, N)]
 
-    def matrix(self, W: int, K: int = 3, V: int = 4, H: int = 2) -> list[Tensor | None]:
+    def matrix(self, W: int, K: int = 3, V: int = 4, H: int = 2, G: int = 2) -> list[Tensor | None]:
         (B, T), draw = self.sizes, self.draw
-        over_time = [draw(B, T, H, K), draw(B, T, H, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
+        over_time = [draw(B, T, G, K), draw(B, T, G, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
         return [*over_time, None, None, draw(B, H, K, V), draw(B, H, K, V)]
 
     def delta(self, W: int) -> list[Tensor | None]:

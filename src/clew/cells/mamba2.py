@@ -102,13 +102,9 @@ class Mamba2(Scanned):
             u, state.past, self.conv.weight[:, 0], self.conv.bias, silu=True, lengths=lengths, reset=reset
         )
         v, k, q = c.split(self.sizes, -1)
-        v, k, q = split(v, self.heads), self.of_heads(k), self.of_heads(q)
+        v, k, q = split(v, self.heads), split(k, self.groups), split(q, self.groups)
         dt = F.softplus(dt + self.dt_bias).clamp(*self.dt_limit)[..., None]
         w = torch.exp(-dt * self.log_rate.exp()[:, None])
         o, S = ops.matrix_scan(q, k, dt * v, w, state.S, initial=initial.S, lengths=lengths, reset=reset)
         o = (o + self.skip[:, None] * v).flatten(-2) * F.silu(z)
         return self.out(self.norm(split(o, self.groups))), Mamba2State(past, S)
-
-    def of_heads(self, x: Tensor) -> Tensor:
-        """(..., groups K) as (..., H, K): what a group has, for each of its heads."""
-        return split(x, self.groups).repeat_interleave(self.heads // self.groups, -2)

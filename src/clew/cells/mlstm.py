@@ -114,11 +114,11 @@ class MLSTM(Scanned):
             before = torch.where(reset[:, :, None], initial.m[:, None], before)
         # Both are at most 1 by what m is; padded steps, where m is 0, must not overflow either.
         kept, written = (log.clamp(max=0).exp()[..., None] for log in (before + f - m, i - m))
-        q = q * self.key_size**-0.5
         v = F.pad(v, (0, 1), value=1.0)
         o, C = ops.matrix_scan(q, k * written, v, kept, state.C, initial=initial.C, lengths=lengths, reset=reset)
-        floor = (-m).clamp(max=HIGHEST).exp()[..., None]
-        h = o[..., :-1] / (torch.maximum(o[..., -1:].abs(), floor) + self.eps)
+        o, n = o.split([self.value_size, 1], -1)  # of q before it is divided
+        scale, floor = self.key_size**-0.5, (-m).clamp(max=HIGHEST).exp()[..., None]
+        h = o * (scale / (torch.maximum((scale * n).abs(), floor) + self.eps))
         return self.out(self.norm(h) * torch.sigmoid(self.to_gate(x_BTI))), MLSTMState(C, last_m)
 
     def cap(self, gate: Tensor) -> Tensor:

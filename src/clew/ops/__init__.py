@@ -25,10 +25,11 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from clew.ops import algebra, native, native_linear, ragged, torch_own
 from clew.ops import definition as ref
-from clew.ops import native, native_linear, ragged, torch_own
 from clew.ops.definition import Norm, Weights, Zoneout
 from clew.tree import State
 
@@ -166,8 +167,8 @@ def selective_scan(
 
 
 def matrix_scan(
-    q_BTHK: Tensor,
-    k_BTHK: Tensor,
+    q_BTGK: Tensor,
+    k_BTGK: Tensor,
     v_BTHV: Tensor,
     w_BTHK: Tensor,
     S_BHKV: Tensor,
@@ -180,14 +181,18 @@ def matrix_scan(
     """y[t] = S[t]' q[t] of S[t] = w[t] S[t-1] + a[t] (b[t]' S[t-1]) + k[t] v[t]', and the last state.
 
     Args:
+        q_BTGK, k_BTGK: what is read and written by; G is H, or fewer where groups of neighbouring heads share these.
         w_BTHK: the decay of each row of S, or (B, T, H, 1) of all of it.
-        erase: a and b (B, T, H, K): -beta k and k for the delta rule. None leaves that term out.
+        erase: a and b (B, T, G, K): -beta k and k for the delta rule. None leaves that term out.
 
     Returns:
         outputs (B, T, H, V), 0 where padded, and the state (B, H, K, V).
     """
-    a, b = erase or (None, None)
-    return _linear(native_linear.MATRIX, (q_BTHK, k_BTHK, v_BTHV, w_BTHK, a, b, S_BHKV, initial), lengths, reset)
+    keys = q_BTGK, k_BTGK, *(erase or (None, None))
+    if q_BTGK.shape[0] * q_BTGK.shape[2] < torch.get_num_threads():  # a thread takes a group of a row
+        keys = tuple(algebra.each_head(t, v_BTHV.shape[2]) for t in keys)
+    q, k, a, b = keys
+    return _linear(native_linear.MATRIX, (q, k, v_BTHV, w_BTHK, a, b, S_BHKV, initial), lengths, reset)
 
 
 def short_conv(

@@ -5,7 +5,7 @@
     selective   h[t] = exp(dt[t] A) h[t-1] + dt[t] x[t] B[t],  y = C h        a state per channel
     matrix      S[t] = w[t] S[t-1] + a[t] (b[t]' S[t-1]) + k[t] v[t]',  y = S' q      a matrix per head
 
-    B batch, T time, N state, D channels, H heads, K keys, V values; a complex number is a trailing pair
+    B batch, T time, N state, D channels, H heads in G groups, K keys, V values; a complex number is a trailing pair
 
 The rules of time (padding, resets, no steps at all) are those of `definition.scan`. Kernels are faster ways to these
 numbers.
@@ -83,7 +83,16 @@ def selective(x, dt, A_DN, B, C, h, initial, lengths, reset):
     return ref.scan(step, (x, dt, B, C), h, initial, lengths, reset, output_size=x.shape[-1])
 
 
+def each_head(x_BTGK: Tensor | None, heads: int) -> Tensor | None:
+    """What the heads of a group share, for each of them: (B, T, heads, K)."""
+    if x_BTGK is None or x_BTGK.shape[2] == heads:
+        return x_BTGK
+    return x_BTGK.repeat_interleave(heads // x_BTGK.shape[2], 2)
+
+
 def matrix(q, k, v, w, a, b, S, initial, lengths, reset):
+    q, k, a, b = (each_head(t, v.shape[2]) for t in (q, k, a, b))
+
     def step(given, S):
         q, k, v, w, *erase = given
         return matrix_step(q, k, v, w, (erase[0], erase[1]) if erase else None, S)

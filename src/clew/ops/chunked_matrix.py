@@ -8,7 +8,7 @@ What a step erases is itself a read of what was there before, so all that a chun
 The decay between two steps is a product up to the middle of the smallest aligned block that holds both, times one from
 there on. No ratio of products is formed and no logarithm, so decays of exactly 0 and near 1 keep their digits.
 
-    B batch, T time, H heads, K keys, V values, W = K or 1 decays; N chunks of C steps
+    B batch, T time, H heads in G groups, K keys, V values, W = K or 1 decays; N chunks of C steps
     X reads: by q, after the step's write; by b, before it        Y writes: k v'; a u', u = b' S being erased
 """
 
@@ -26,12 +26,12 @@ CHUNK = 64  # steps; a power of 2
 
 
 def matrix(
-    q_BTHK: Tensor,
-    k_BTHK: Tensor,
+    q_BTGK: Tensor,
+    k_BTGK: Tensor,
     v_BTHV: Tensor,
     w_BTHW: Tensor,
-    a_BTHK: Tensor | None,
-    b_BTHK: Tensor | None,
+    a_BTGK: Tensor | None,
+    b_BTGK: Tensor | None,
     S_BHKV: Tensor,
     initial: Tensor,
     lengths: Tensor | None,
@@ -42,11 +42,12 @@ def matrix(
     What is not finite is taken out first, and all of its head that it would have reached is NaN in the end, with a
     gradient of 0: products of matrices would carry 0 times NaN to earlier steps and past resets.
     """
-    if q_BTHK.shape[1] < chunked.FEW:
-        return algebra.matrix(q_BTHK, k_BTHK, v_BTHV, w_BTHW, a_BTHK, b_BTHK, S_BHKV, initial, lengths, reset)
-    given = [q_BTHK, k_BTHK, v_BTHV, w_BTHW, *(t for t in (a_BTHK, b_BTHK) if t is not None)]
-    real_BT = ref.valid_steps(q_BTHK, lengths)
-    reset = None if reset is None else reset.to(q_BTHK.device)
+    if v_BTHV.shape[1] < chunked.FEW:
+        return algebra.matrix(q_BTGK, k_BTGK, v_BTHV, w_BTHW, a_BTGK, b_BTGK, S_BHKV, initial, lengths, reset)
+    q, k, a, b = (algebra.each_head(t, v_BTHV.shape[2]) for t in (q_BTGK, k_BTGK, a_BTGK, b_BTGK))
+    given = [t for t in (q, k, v_BTHV, w_BTHW, a, b) if t is not None]
+    real_BT = ref.valid_steps(v_BTHV, lengths)
+    reset = None if reset is None else reset.to(v_BTHV.device)
     with chunked.exact((S_BHKV, initial, *given)) as ((S, initial, *given), dtype):
         if real_BT is not None:
             given = [ref.hide_padding(t, real_BT) for t in given]

@@ -59,6 +59,8 @@ class Kernel(NamedTuple):
                 raise ShapeError(f"{name} must be ({', '.join(letters)}), got {tuple(tensor.shape)} where {known}")
         if self is MATRIX and sizes["W"] not in (1, sizes["K"]):
             raise ShapeError(f"w must have one decay for a head or one for each of {sizes['K']} keys, got {sizes['W']}")
+        if self is MATRIX and (not sizes["G"] or sizes["H"] % sizes["G"]):
+            raise ShapeError(f"{sizes['H']} heads cannot share {sizes['G']} keys equally")
         if "P" in sizes and sizes["P"] != sizes["W"] - 1:
             raise ShapeError(f"a convolution of {sizes['W']} taps has a past of {sizes['W'] - 1}, got {sizes['P']}")
         return sizes
@@ -93,9 +95,9 @@ MATRIX = Kernel(
     4,
     algebra.matrix,
     chunked_matrix.matrix,
-    {"q": "BTHK", "k": "BTHK", "v": "BTHV", "w": "BTHW", "a": "BTHK", "b": "BTHK", "h0": "BHKV", "hr": "BHKV"},
+    {"q": "BTGK", "k": "BTGK", "v": "BTHV", "w": "BTHW", "a": "BTGK", "b": "BTGK", "h0": "BHKV", "hr": "BHKV"},
     like="v",
-    sizes="HKVW",
+    sizes="HKVWG",
 )
 _CONV = {"x": "BTD", "weight": "DW", "bias": "D", "h0": "BPD"}
 CONV = Kernel(

@@ -51,10 +51,10 @@ struct Selective {
 template <class S>
 struct Matrix {
   Time time;
-  int64_t H, K, V, wide;    // wide: numbers of decay a head has, K or 1
-  const S *q, *k, *w;       // (B, T, H, K); w (B, T, H, wide)
+  int64_t H, K, V, wide, groups;  // wide: numbers of decay a head has, K or 1; groups of heads that share keys
+  const S *q, *k, *w;       // (B, T, groups, K); w (B, T, H, wide)
   const S *v;               // (B, T, H, V)
-  const S *a, *b;           // (B, T, H, K) what is erased, or null
+  const S *a, *b;           // (B, T, groups, K) what is erased, or null
   const S *h0, *hr;         // (B, H, K, V)
   S *y, *h;                 // (B, T, H, V), (B, H, K, V)
   S* kept;                  // (B, H, chunks, K, V) the state before each chunk; null where nobody asks

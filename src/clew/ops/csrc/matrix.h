@@ -19,6 +19,7 @@ struct Columns {
   int64_t row, head, v, steps;
 
   int64_t at(int64_t t) const { return (row * p.time.T + t) * p.H + head; }
+  int64_t keys_at(int64_t t) const { return (row * p.time.T + t) * p.groups + head / (p.H / p.groups); }
   int64_t left(int i) const { return p.V - v - i * V; }
   int64_t one() const { return p.K * WIDE; }
 
@@ -61,7 +62,7 @@ struct Columns {
   // The state after step t; y too, or in the gradient's pass the gradient of q.
   template <bool GRADIENT>
   void step(int64_t t, const S* before, S* after) const {
-    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = at(t) * K, place = at(t) * p.V + v;
+    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = keys_at(t) * K, place = at(t) * p.V + v;
     const S *const q = p.q + n, *const key = p.k + n, *const w = p.w + at(t) * p.wide;
     const S* const a = ERASES ? p.a + n : nullptr;
     S* const of_dq = GRADIENT ? p.dq + n : nullptr;
@@ -93,7 +94,7 @@ struct Columns {
   // The gradients of step t, from g, that of the state behind it, which becomes that of the state before; those of keys
   // are added to.
   void back(int64_t t, const S* before, S* g) const {
-    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = at(t) * K, place = at(t) * p.V + v;
+    const int64_t K = p.K, next_w = p.wide == 1 ? 0 : 1, n = keys_at(t) * K, place = at(t) * p.V + v;
     const S *const q = p.q + n, *const key = p.k + n, *const w = p.w + at(t) * p.wide;
     const S *const a = ERASES ? p.a + n : nullptr, *const b = ERASES ? p.b + n : nullptr;
     S *const of_dk = p.dk + n, *const of_dw = p.dw + at(t) * p.wide;
@@ -198,31 +199,37 @@ static void columns(const Matrix<S>& p, int64_t row, int64_t head, int64_t v, bo
 
 // 0 where sums begin, and on padding.
 template <class S>
-static void clear(const Matrix<S>& p, int64_t row, int64_t head, bool gradient) {
-  const int64_t steps = p.time.steps(row), T = p.time.T;
+static void clear(const Matrix<S>& p, int64_t row, int64_t group, bool gradient) {
+  const int64_t steps = p.time.steps(row), heads = p.H / p.groups;
   S* const of_keys[] = {p.dq, p.dk, p.da, p.db};
-  for (int64_t t = 0; t < T; ++t) {
-    const int64_t at = (row * T + t) * p.H + head;
-    if (t >= steps) std::memset((gradient ? p.dv : p.y) + at * p.V, 0, p.V * sizeof(S));
+  for (int64_t t = 0; t < p.time.T; ++t) {
+    const int64_t at = (row * p.time.T + t) * p.groups + group;
+    if (t >= steps) std::memset((gradient ? p.dv : p.y) + at * heads * p.V, 0, heads * p.V * sizeof(S));
     if (!gradient) continue;
     for (int i = 0; i < (p.a ? 4 : 2); ++i) std::memset(of_keys[i] + at * p.K, 0, p.K * sizeof(S));
-    std::memset(p.dw + at * p.wide, 0, p.wide * sizeof(S));
+    std::memset(p.dw + at * heads * p.wide, 0, heads * p.wide * sizeof(S));
   }
 }
 
+// The heads of a group, which share their keys.
 template <class S>
 static void matrix(const Matrix<S>& p, bool gradient, int64_t item, S* room) {
   const NoDenormals none;
   constexpr int64_t V = Simd<S>::V;
-  const int64_t row = item / p.H, head = item % p.H;
+  const int64_t row = item / p.groups, group = item % p.groups, heads = p.H / p.groups;
   const int most = together<S>(p.K);
-  clear(p, row, head, gradient);
-  if (Chunks<S> chunks(p, row, head, room); p.wide == 1 && !p.a && chunks.takes(gradient))
-    return gradient ? chunks.backward() : chunks.forward();
-  int64_t v = 0;
-  for (; most == 4 && v + 3 * V < p.V; v += 4 * V) columns<S, 4>(p, row, head, v, gradient, room);
-  for (; most >= 2 && v + V < p.V; v += 2 * V) columns<S, 2>(p, row, head, v, gradient, room);
-  for (; v < p.V; v += V) columns<S, 1>(p, row, head, v, gradient, room);
+  clear(p, row, group, gradient);
+  if (Chunks<S>::takes(p, row)) {
+    Chunks<S> chunks(p, row, group, room);
+    if (gradient ? chunks.backward() : chunks.forward()) return;
+    clear(p, row, group, gradient);
+  }
+  for (int64_t head = group * heads; head < (group + 1) * heads; ++head) {
+    int64_t v = 0;
+    for (; most == 4 && v + 3 * V < p.V; v += 4 * V) columns<S, 4>(p, row, head, v, gradient, room);
+    for (; most >= 2 && v + V < p.V; v += 2 * V) columns<S, 2>(p, row, head, v, gradient, room);
+    for (; v < p.V; v += V) columns<S, 1>(p, row, head, v, gradient, room);
+  }
 }
 
 }  // namespace clew::CLEW_ISA

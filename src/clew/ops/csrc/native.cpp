@@ -91,11 +91,11 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
   const S *h0 = a.at<S>("h0"), *hr = a.at<S>("hr"), *dy = a.at<S>("dy"), *dh = a.at<S>("dh");
   S *y = a.at<S>("y"), *h = a.at<S>("h"), *kept = a.at<S>("kept"), *dh0 = a.at<S>("dh0"), *dhr = a.at<S>("dhr");
   if (kind == MATRIX) {
-    const Matrix<S> p = {time, n[4], n[5], n[6], n[7], a.at<S>("q"), a.at<S>("k"), a.at<S>("w"), a.at<S>("v"),
+    const Matrix<S> p = {time, n[4], n[5], n[6], n[7], n[8], a.at<S>("q"), a.at<S>("k"), a.at<S>("w"), a.at<S>("v"),
                          a.at<S>("a"), a.at<S>("b"), h0, hr, y, h, kept, dy, dh, a.at<S>("dq"), a.at<S>("dk"),
                          a.at<S>("dv"), a.at<S>("dw"), a.at<S>("da"), a.at<S>("db"), dh0, dhr};
     const nb::gil_scoped_release release;
-    over_items<S>(threads, time.B * p.H, k.matrix_room(p, gradient),
+    over_items<S>(threads, time.B * p.groups, k.matrix_room(p, gradient),
                   [&](int64_t item, S* room) { k.matrix(p, gradient, item, room); });
   } else if (kind == SELECTIVE) {
     const Selective<S> p = {time, n[4], n[5], n[3], a.at<S>("x"), a.at<S>("dt"), a.at<S>("A"), a.at<S>("B"),
@@ -122,7 +122,7 @@ void algebra_of(int kind, bool gradient, int threads, const std::vector<int64_t>
 
 void algebra(int kind, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes,
              const nb::dict& addresses) {
-  constexpr size_t SIZES[ALGEBRAS] = {7, 8, 7, 6, 8, 6, 6};
+  constexpr size_t SIZES[ALGEBRAS] = {7, 8, 7, 6, 9, 6, 6};
   if (kind < 0 || kind >= ALGEBRAS || sizes.size() != SIZES[kind]) throw std::invalid_argument("no such pass");
   (wide ? algebra_of<double> : algebra_of<float>)(kind, gradient, threads, sizes, Addresses(addresses));
 }
