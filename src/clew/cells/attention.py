@@ -93,15 +93,13 @@ class Attention(Scanned):
             q, k = turn(q, cos, sin), turn(k, cos, sin)
         position = state.position + 1
         shown_BW = position[:, None] + torch.arange(self.window, device=x_BI.device) >= self.window
-        keys, values = (
-            torch.cat([old[:, 1:], new[:, None]], 1).masked_fill(~shown_BW[:, :, None, None], 0.0)
-            for old, new in ((state.keys, k), (state.values, v))
-        )
+        keys = torch.cat([state.keys[:, 1:], k[:, None]], 1)
+        values = torch.cat([state.values[:, 1:], v[:, None]], 1)
         score_BWH = (q[:, None] * self.size**-0.5 * keys).sum(-1)
         weight_BWH = score_BWH.masked_fill(~shown_BW[:, :, None], -math.inf).softmax(1)
         o_BHK = (weight_BWH[..., None] * values).sum(1)
-        # 0, or NaN where one of them is not finite.
-        lost_B = (q * 0.0).sum((1, 2)) + (keys * 0.0).sum((1, 2, 3)) + (values * 0.0).sum((1, 2, 3))
+        # 0, or NaN where something seen was not finite: then a score is not, or a value times any weight.
+        lost_B = (score_BWH * 0.0).sum((1, 2)) + (o_BHK * 0.0).sum((1, 2))
         return self.out(o_BHK.flatten(1)) + lost_B[:, None], AttentionState(keys, values, position)
 
     def scan(
@@ -125,9 +123,12 @@ class Attention(Scanned):
         n_B1 = torch.full((B, 1), T, device=device) if lengths is None else lengths.to(device, torch.int64)[:, None]
         last_B1 = torch.cat([came_B1, began_BT], 1).gather(1, n_B1)
         place_BW = n_B1 + torch.arange(W, device=device)
-        used_BW11 = (place_BW >= W + last_B1)[:, :, None, None]
         index = place_BW[:, :, None, None].expand_as(state.keys)
-        keys, values = (torch.where(used_BW11, each.gather(1, index), 0.0) for each in (keys, values))
+        keys, values = keys.gather(1, index), values.gather(1, index)
+        if reset is not None:  # nothing from before the latest is left
+            began_anew_B1 = (reset & (t_T < n_B1)).any(1, keepdim=True)
+            used_BW11 = (~began_anew_B1 | (place_BW >= W + last_B1))[:, :, None, None]
+            keys, values = torch.where(used_BW11, keys, 0.0), torch.where(used_BW11, values, 0.0)
         return y, AttentionState(keys, values, (n_B1 - last_B1)[:, 0])
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, began_BT: Tensor) -> tuple[Tensor, Tensor]:
