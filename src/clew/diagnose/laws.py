@@ -24,7 +24,7 @@ from clew.tree import State
 B, T = 3, 7
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 Numbers = list[Tensor]
-Step = Callable[[Tensor, State], tuple[Tensor, State]]
+Step = Callable[..., tuple[Tensor, State]]  # x_BI, state, and the context where there is one
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,34 @@ class Measured:
 
 
 class Trial:
-    """A cell with inputs, a state and cotangents to try it on; the same for both ways of running it."""
+    """A cell with inputs, a state and cotangents to try it on; the same for both ways of running it.
 
-    def __init__(self, cell: Recurrence | Encoder, dtype: torch.dtype, seed: int, steps: int = T) -> None:
+    `state` is the cell's with its context beside it, so that whatever takes rows of one takes those of the other, and
+    the gradient of both is looked at.
+    """
+
+    def __init__(
+        self, cell: Recurrence | Encoder, dtype: torch.dtype, seed: int, context: State = (), steps: int = T
+    ) -> None:
         self.cell: Any = copy.deepcopy(cell).to(dtype).eval()
         self.generator = torch.Generator().manual_seed(seed)
         self.device = next(iter(self.cell.parameters()), torch.empty(0)).device
         self.dtype = dtype
         self.x = self.random(B, steps, cell.input_size)
-        self.state: State = ()
+        context = tree.map(lambda leaf: leaf.to(self.device, dtype if leaf.is_floating_point() else None), context)
+        state: State = ()
         if isinstance(self.cell, Recurrence):
             # A state as it might stand in mid-stream: the initial one, moved by a few steps.
-            self.state = self.cell.init_state(B)
+            state = self.cell.init_state(B, context)
             with torch.no_grad():
                 for x in self.random(3, B, cell.input_size):
-                    self.state = self.cell.step(x, self.state)[1]
-            self.state = tree.map(lambda leaf: leaf.detach().clone(), self.state)
+                    state = self.cell.step(x, state, context)[1]
+        self.state = tree.map(lambda leaf: leaf.detach().clone(), (state, context))
 
     def random(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator, dtype=torch.float64).to(self.device, self.dtype)
 
-    def measure(self, run: Callable[[Tensor, State], tuple[Tensor, State]], x: Tensor | None = None) -> Numbers:
+    def measure(self, run: Step, x: Tensor | None = None) -> Numbers:
         """Outputs, final state, and gradients of a random mix of both with respect to all that went in."""
         x = (self.x if x is None else x).detach().clone().requires_grad_()
         state = tree.map(
@@ -87,13 +94,15 @@ class Trial:
         return (p for p in self.cell.parameters() if p.requires_grad)
 
     def whole(self, x: Tensor, state: State, **options: Tensor) -> tuple[Tensor, State]:
-        if isinstance(self.cell, Encoder):
-            return self.cell(x, **options)
-        return self.cell(x, state, **options)
+        before, context = state
+        given = (context,) if isinstance(self.cell, Encoder) else (before, context)
+        y, after = self.cell(x, *given, **options)
+        return y, (after, context)
 
-    def fresh(self, x: Tensor, **options: Tensor) -> tuple[Tensor, State]:
+    def fresh(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """From the initial state (learned ones, too)."""
-        return self.cell(x, **options)
+        y, after = self.cell(x, context=state[1])
+        return y, (after, state[1])
 
 
 def difference(ours: Numbers, theirs: Numbers) -> float:
@@ -166,7 +175,7 @@ def reset(t: Trial) -> float:
             pieces = []
             for begin, end in pairwise(cuts):
                 piece = x[row : row + 1, begin:end]
-                y, state = t.fresh(piece) if flags[row, begin] else t.whole(piece, state)
+                y, state = t.fresh(piece, state) if flags[row, begin] else t.whole(piece, state)
                 pieces.append(y)
             ys.append(torch.cat(pieces, 1))
             finals.append(state)
@@ -252,6 +261,7 @@ def check(
     cell: Recurrence | Encoder,
     dtype: torch.dtype = torch.float64,
     *,
+    context: State = (),
     exported: Step | None = None,
     seed: int = 0,
 ) -> list[Measured]:
@@ -260,7 +270,8 @@ def check(
     Args:
         cell: a recurrence, or an encoder (which has no step, so fewer laws).
         dtype: float64 (tolerance 1e-10) or float32 (1e-5, relative).
-        exported: a step `(x_BI, state) -> (y_BH, state)` made from the cell, to hold against its own.
+        context: what the cell reads beside its input, of three rows.
+        exported: a step `(x_BI, state) -> (y_BH, state)`, or `(x_BI, state, context)` where there is one, made from the cell, to hold against its own.
 
     Example:
         >>> all(law.holds for law in clew.check(clew.cells.LSTM(8, 16)))
@@ -268,18 +279,19 @@ def check(
     """
     tolerance = TOLERANCE[dtype]
     names = ENCODER_LAWS if isinstance(cell, Encoder) else tuple(LAWS)
-    measured = [Measured(name, LAWS[name](Trial(cell, dtype, seed)), tolerance) for name in names]
+    measured = [Measured(name, LAWS[name](Trial(cell, dtype, seed, context)), tolerance) for name in names]
     if exported is not None:
-        measured.append(Measured("export", export(Trial(cell, dtype, seed), exported), tolerance))
+        measured.append(Measured("export", export(Trial(cell, dtype, seed, context), exported), tolerance))
     return measured
 
 
 def _stepped(step: Step, t: Trial, x: Tensor, state: State) -> tuple[Tensor, State]:
-    ys = []
+    (state, context), ys = state, []
+    beside = () if tree.rows(context) is None else (context,)
     for x_BI in x.unbind(1):
-        y, state = step(x_BI, state)
+        y, state = step(x_BI, state, *beside)
         ys.append(y)
-    return torch.stack(ys, 1), state
+    return torch.stack(ys, 1), (state, context)
 
 
 def _on(t: Trial, run: Step, x: Tensor) -> Numbers:
