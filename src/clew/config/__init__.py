@@ -1,6 +1,6 @@
 """What a recipe may say. Every key has a default; an unknown one is an error with the nearest right name.
 
-A recipe is TOML: `task` and `seed`, then the tables [data], [model] and [train].
+A recipe is TOML: `task` and `seed`, then the tables [data], [model], [train] and [decode].
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clew.config.sections import SECTIONS, Data, Model, Recipe, Section, Train
+from clew.config.sections import SECTIONS, Data, Decode, Model, Recipe, Section, Train
 from clew.config.toml import dump, load_recipe, value
 from clew.errors import ConfigError, did_you_mean
 
-__all__ = ["SECTIONS", "Data", "Model", "Recipe", "Train", "build", "dump", "load_recipe"]
+__all__ = ["SECTIONS", "Data", "Decode", "Model", "Recipe", "Train", "build", "dump", "load_recipe"]
 
 
 def build(

@@ -41,6 +41,8 @@ class Data(Section):
     """A column whose value names the sequence that a row is a step of, where one row is one step."""
     channels: Count = 0
     """Numbers a step, where one row holds a whole sequence step by step; 0 = the row is a single step."""
+    target_unit: Literal["auto", "byte", "character", "word", "piece", "bpe"] = "auto"
+    """What a written text is cut into; auto = as `source_unit`, words as pieces."""
     source_unit: Literal["auto", "byte", "character", "word", "word+character", "piece", "bpe"] = "auto"
     """What a text is cut into; auto = by the task. A piece is a word with the space before it."""
     lowercase: bool = False
@@ -110,6 +112,18 @@ class Model(Section):
     """Probability that a unit of text is taken for the unknown one in training."""
     pooling: Literal["last", "mean", "max", "sum", "attention"] = "mean"
     """How a sequence becomes one vector, for a task with one answer a sequence."""
+    attention: Literal["additive", "dot", "bilinear", "scaled_dot", "multi_head", "location", "coverage", "none"] = (
+        "bilinear"
+    )
+    """How a decoder finds its places in the source; none = it knows one vector of it."""
+    attention_heads: Count = 0
+    """Of multi_head; 0 = 4."""
+    decoder: str = ""
+    """The decoder's cell; empty = the encoder's."""
+    feed: bool = False
+    """Whether a decoder reads what it put out last, and with it where it looked."""
+    tied: bool = False
+    """Whether a decoder's units are scored by the vectors that it reads them with."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
     cell_options: dict[str, bool | int | float | str | list[float]] = {}
@@ -144,6 +158,12 @@ class Train(Section):
     """The steps that have a loss: every n-th and the last, or the last alone; auto = the task's own."""
     label_smoothing: Fraction = 0.0
     """The part of the target's probability that is spread over all classes."""
+    scheduled_sampling: Fraction = 0.0
+    """The probability that a decoder reads its own guess in training, not the true unit."""
+    coverage: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the loss for looking twice at the same place."""
+    entropy_matching: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the squared difference between the entropy of predictions and that of their targets."""
     class_weights: Literal["none", "balanced"] = "none"
     """Whether rare classes count for more in the loss."""
     validate_every: Count = 0
@@ -168,6 +188,19 @@ class Train(Section):
         return self
 
 
+class Decode(Section):
+    beam: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Hypotheses that are kept side by side; 1 = always the likeliest unit."""
+    length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """How much longer texts are favoured among hypotheses: score / ((5 + length) / 6)^this."""
+    coverage: Annotated[float, Field(ge=0.0)] = 0.0
+    """How much hypotheses are favoured that have looked at all of the source."""
+    no_repeat: Count = 0
+    """Units in a row that may not stand twice in a text; 0 = any may."""
+    longest: AtLeastOne = 1000
+    """The most units that are written."""
+
+
 class Recipe(Section):
     task: str = ""
     """What to learn; empty = guessed from the file."""
@@ -179,6 +212,8 @@ class Recipe(Section):
     """What is trained."""
     train: Train = Train()
     """How it is trained."""
+    decode: Decode = Decode()
+    """How texts are found that it gives the highest score."""
 
 
-SECTIONS: dict[str, type[Section]] = {"data": Data, "model": Model, "train": Train}
+SECTIONS: dict[str, type[Section]] = {"data": Data, "model": Model, "train": Train, "decode": Decode}

@@ -271,7 +271,8 @@ def check(
         cell: a recurrence, or an encoder (which has no step, so fewer laws).
         dtype: float64 (tolerance 1e-10) or float32 (1e-5, relative).
         context: what the cell reads beside its input, of three rows.
-        exported: a step `(x_BI, state) -> (y_BH, state)`, or `(x_BI, state, context)` where there is one, made from the cell, to hold against its own.
+        exported: a step `(x_BI, state) -> (y_BH, state)` made from the cell, to hold against its own; it takes the
+            context too where there is one.
 
     Example:
         >>> all(law.holds for law in clew.check(clew.cells.LSTM(8, 16)))

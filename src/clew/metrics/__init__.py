@@ -1,9 +1,25 @@
 """Metrics as exact accumulators, in the data's own units."""
 
 from clew.metrics.classes import Classes
+from clew.metrics.edits import Edits, edit_distance
 from clew.metrics.forecast import Forecast, seasonal_scale
 from clew.metrics.numbers import Numbers
+from clew.metrics.sequences import Sequences
 from clew.metrics.tags import Tags
 from clew.metrics.tokens import Tokens, unigram
+from clew.metrics.tours import length_ratio, tour_length
 
-__all__ = ["Classes", "Forecast", "Numbers", "Tags", "Tokens", "seasonal_scale", "unigram"]
+__all__ = [
+    "Classes",
+    "Edits",
+    "Forecast",
+    "Numbers",
+    "Sequences",
+    "Tags",
+    "Tokens",
+    "edit_distance",
+    "length_ratio",
+    "seasonal_scale",
+    "tour_length",
+    "unigram",
+]

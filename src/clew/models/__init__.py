@@ -1,6 +1,27 @@
 """Models: bodies of `cells` with heads that own the loss and the prediction."""
 
-from clew.models.build import body, body_of, embedding, forecaster
+from clew.models.attention import Attend, entropy, entropy_ratio
+from clew.models.build import body, body_of, embedding, forecaster, paired
+from clew.models.decoder import Decoder
+from clew.models.paired import Paired
+from clew.models.scores import SCORES, make_score
 from clew.models.single import Head, Single
+from clew.models.source import Source
 
-__all__ = ["Head", "Single", "body", "body_of", "embedding", "forecaster"]
+__all__ = [
+    "SCORES",
+    "Attend",
+    "Decoder",
+    "Head",
+    "Paired",
+    "Single",
+    "Source",
+    "body",
+    "body_of",
+    "embedding",
+    "entropy",
+    "entropy_ratio",
+    "forecaster",
+    "make_score",
+    "paired",
+]

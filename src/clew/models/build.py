@@ -11,12 +11,17 @@ from torch import Tensor, nn
 
 from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
 from clew.cells.compose import make_norm
-from clew.config import Model
+from clew.config import Model, Recipe
 from clew.data.vocabulary import Vocabulary, WordsAndLetters
 from clew.errors import ConfigError, did_you_mean
 from clew.models.anchored import Anchored
+from clew.models.attention import Attend
+from clew.models.decoder import Decoder
 from clew.models.embed import Units, WordsWithLetters
+from clew.models.heads.classes import ClassHead, Tied
 from clew.models.heads.forecast import ForecastHead
+from clew.models.paired import Paired, summary_size
+from clew.models.scores import make_score
 from clew.models.single import Single
 
 Table = Mapping[str, type[Recurrence]]
@@ -144,6 +149,41 @@ def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: fl
     else:
         module = Units(vocabulary.size, width, word_dropout)
     return Pointwise(module, vocabulary.width, module.output_size)
+
+
+def paired(recipe: Recipe, source: Vocabulary, target: Vocabulary, cells: Table | None = None) -> Paired:
+    """The encoder and decoder that a recipe asks for, from texts in the units of one vocabulary to those of another.
+
+    Raises:
+        ConfigError: an unknown cell, option or attention; tied vectors of another width than what is put out.
+    """
+    m, t = recipe.model, recipe.train
+    width = m.embedding or min(m.width, 128)
+    encoder = body_of(m, 1, cells, embedding(source, width, m.letters, m.word_dropout))
+    units, summary, attends = embedding(target, width, m.letters, 0.0), summary_size(encoder), m.attention != "none"
+    takes = width + (0 if attends else summary) + (m.width if m.feed else 0)
+    body = body_of(m.model_copy(update={"bidirectional": False, "cell": m.decoder or m.cell}), takes, cells)
+    attend = None
+    if attends:
+        score = make_score(m.attention, body.output_size, encoder.output_size, 0, m.attention_heads)
+        attend = Attend(score, body.output_size, encoder.output_size, m.width)
+    decoder = Decoder(units, body, summary, attend=attend, fixed=not attends, feed=m.feed, dropout=m.dropout)
+    readout = None
+    if m.tied:
+        if width != decoder.output_size:
+            what = f"tied vectors must be as wide as what is put out, {decoder.output_size}; they are {width} wide"
+            raise ConfigError(what, hint=f"set model.embedding = {decoder.output_size}")
+        readout = Tied(units.module.vectors)  # pyright: ignore[reportArgumentType]
+    head = ClassHead(
+        decoder.output_size,
+        target.size,
+        None,
+        t.label_smoothing,
+        m.dropout,
+        matching=t.entropy_matching,
+        readout=readout,
+    )
+    return Paired(encoder, decoder, head, sampling=t.scheduled_sampling, coverage=t.coverage)
 
 
 def find_cells(names: str, cells: Table | None = None) -> list[type[Recurrence]]:

@@ -1,0 +1,141 @@
+"""Sequence to sequence: an encoder reads a source, a decoder writes a target, unit by unit.
+
+(Sutskever et al. 2014, arXiv:1409.3215; with attention Bahdanau et al. 2015, arXiv:1409.0473.)
+
+loss     of each unit given those before it (teacher forcing); with `sampling` some of those before it are the model's
+         own (scheduled sampling, Bengio et al. 2015, arXiv:1506.03099)
+coverage + weight * sum over s of min(a[t, s], what was seen of s before): who looks twice pays
+         (See et al. 2017, arXiv:1704.04368, eq. 12)
+
+B batch, S steps of the source, T of the target, V units
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clew.cells import Encoder, Recurrence
+from clew.data.pair_batch import PairBatch
+from clew.errors import NotCausalError
+from clew.models.decoder import Decoder, DecoderState
+from clew.models.single import Head
+from clew.models.source import Source
+from clew.ops import definition as ref
+from clew.tree import State
+
+
+class Paired(nn.Module):
+    """An encoder, a decoder over any recurrence, and a head that owns loss and prediction.
+
+    Args:
+        encoder: units of the source (B, S, I) to what is attended to (B, S, M); its embedding is its first layer.
+        decoder: see `Decoder`; its summary is as wide as `summary_size(encoder)`.
+        head: of the decoder's outputs.
+        sampling: the probability that the decoder reads its own likeliest unit in training, not the true one.
+        coverage: weight of the coverage loss; 0 for none.
+
+    Example:
+        >>> model = Paired(encoder, decoder, head)
+        >>> model.loss(batch).backward()
+        >>> source = model.encode(units_BSI, lengths)
+        >>> logp, state = model.step(x_B1, model.init_state(len(units_BSI), source), source)
+    """
+
+    def __init__(
+        self,
+        encoder: Recurrence | Encoder,
+        decoder: Decoder,
+        head: Head,
+        *,
+        sampling: float = 0.0,
+        coverage: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.head = encoder, decoder, head
+        self.sampling, self.coverage = sampling, coverage
+
+    def encode(self, source_BSI: Tensor, lengths: Tensor | None = None) -> Source:
+        """The context of the decoder. A source may be of length 0."""
+        values, _ = self.encoder(source_BSI, lengths=lengths)
+        B, S = values.shape[:2]
+        real = ref.valid_steps(source_BSI, lengths)
+        real = torch.ones(B, S, dtype=torch.bool, device=values.device) if real is None else real
+        summary = ends(values, real, both=isinstance(self.encoder, Encoder))
+        keys = values
+        if self.decoder.attend is not None:
+            score = self.decoder.attend.score
+            keys, values = score.keys(values), score.values(values)
+        return Source(values, keys, real, summary, source_BSI[..., 0].long())
+
+    def init_state(self, batch_size: int, context: State | None = None) -> DecoderState:
+        if context is None:
+            raise NotCausalError(
+                "this model reads a whole source before it writes, so it cannot stream",
+                hint="clew predict RUN FILE answers each row of a file; in Python give context=model.encode(units)",
+            )
+        return self.decoder.init_state(batch_size, context)
+
+    def step(self, x_B1: Tensor, state: DecoderState, context: State | None = None) -> tuple[Tensor, DecoderState]:
+        """Log-probabilities (B, V) of the next unit, from the last one."""
+        y_BH, state = self.decoder.step(x_B1, state, context)
+        return self.head.predict(y_BH), state
+
+    def forward(
+        self,
+        x_BT1: Tensor,
+        state: State | None = None,
+        context: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Log-probabilities (B, T, V) of what follows each unit of the target."""
+        y_BTH, state = self.decoder(x_BT1, state, context, lengths=lengths, reset=reset)
+        return self.head.predict(y_BTH), state
+
+    def loss(self, batch: PairBatch) -> Tensor:
+        """The mean loss of the target's units."""
+        context = self.encode(batch.source, batch.source_lengths)
+        x_BT1 = batch.x
+        if self.sampling and self.training:
+            x_BT1 = self._own(batch, context)
+        y_BTH, _ = self.decoder(x_BT1, None, context, lengths=batch.lengths)
+        real_BT = batch.supervised
+        loss = self.head.loss(y_BTH[real_BT], batch.target[real_BT])
+        if self.coverage:
+            loss = loss + self.coverage * self._looked_twice(x_BT1, context, batch.lengths)[real_BT].mean()
+        return loss
+
+    @torch.no_grad()
+    def _own(self, batch: PairBatch, context: Source) -> Tensor:
+        """The decoder's inputs, some of them in the place of the true ones its own guesses."""
+        state, x_B1, read = self.init_state(len(batch.x), context), batch.x[:, 0], []
+        for t in range(batch.x.shape[1]):
+            own_B1 = torch.rand(len(x_B1), 1, device=x_B1.device) < self.sampling
+            x_B1 = torch.where(own_B1, x_B1, batch.x[:, t]) if t else batch.x[:, 0]
+            read.append(x_B1)
+            logp_BV, state = self.step(x_B1, state, context)
+            x_B1 = logp_BV.argmax(-1, keepdim=True)
+        return torch.stack(read, 1)
+
+    def _looked_twice(self, x_BT1: Tensor, context: Source, lengths: Tensor) -> Tensor:
+        """What each step (B, T) looks at again."""
+        weights_BTS = self.decoder.alignment(x_BT1, context, lengths)
+        seen_BTS = weights_BTS.cumsum(1) - weights_BTS
+        return torch.minimum(weights_BTS, seen_BTS).sum(-1)
+
+
+def summary_size(encoder: Recurrence | Encoder) -> int:
+    """The width of what an encoder ends with."""
+    return encoder.output_size * (2 if isinstance(encoder, Encoder) else 1)
+
+
+def ends(values_BSM: Tensor, real_BS: Tensor, both: bool) -> Tensor:
+    """The last real step of each row, (B, M), with `both` the first one beside it; zeros where there is none."""
+    if not values_BSM.shape[1]:
+        return values_BSM.new_zeros(len(values_BSM), values_BSM.shape[2] * (1 + both))
+    last_B = (real_BS.sum(1) - 1).clamp(min=0)
+    last_BM = values_BSM[torch.arange(len(values_BSM), device=values_BSM.device), last_B]
+    found = torch.cat([last_BM, values_BSM[:, 0]], -1) if both else last_BM
+    return torch.where(real_BS.any(1, keepdim=True), found, 0.0)
