@@ -17,6 +17,7 @@ from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
 from clew.tasks.generate import Writer
 from clew.tasks.train import read_for
+from clew.tasks.translate import Translator
 from clew.training.files import write_atomic
 
 Run = Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")]
@@ -45,13 +46,23 @@ def predict(
     source: Annotated[str, typer.Argument(help="A file, or sample:NAME.", metavar="SOURCE")],
     out: Annotated[Path | None, typer.Option(help="Write here (.csv or .jsonl) and not to stdout.")] = None,
     horizon: Annotated[int, typer.Option(help="Steps to forecast; default: those of the run.")] = 0,
+    beam: Annotated[int, typer.Option(help="Texts that are searched side by side; default: those of the run.")] = 0,
+    nbest: Annotated[int, typer.Option(help="Texts to write for each source, the best first.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Answer each record of a source, with probabilities; or forecast what follows its end."""
-    if horizon < 0:
-        raise ConfigError(f"--horizon must be at least 1, got {horizon}")
+    """Answer each record of a source, with probabilities; forecast what follows its end; or write the text for it."""
+    for name, number in (("horizon", horizon), ("beam", beam), ("nbest", nbest)):
+        if number < 0:
+            raise ConfigError(f"--{name} must be at least 1, got {number}")
     trained = load(run)
-    said = trained.predictions(read_for(run, source), horizon)
+    table = read_for(run, source)
+    if isinstance(trained, Translator):
+        trained = trained.searching(beam=max(beam or trained.decode.beam, nbest))
+        said = trained.predictions(table, horizon, nbest or 1)
+    elif beam or nbest:
+        raise ConfigError("this run writes no texts to search among", hint="leave out --beam and --nbest")
+    else:
+        said = trained.predictions(table, horizon)
     if as_json:
         print_json(said.short or {"columns": said.columns, "rows": said.rows})
         return

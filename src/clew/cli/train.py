@@ -10,13 +10,17 @@ import typer
 from clew.cli.show import print_json, print_table, say
 from clew.tasks import train as run_training
 
-UNITS = {"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"}
+UNITS = {
+    **{"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"},
+    "translate": "texts",
+}
 FIRST = {  # the metric that a task is known by, and whether more of it is better
     "classify": ("accuracy", True),
     "forecast": ("mase", False),
     "generate": ("nats", False),
     "regress": ("rmse", False),
     "tag": ("accuracy", True),
+    "translate": ("token_error", False),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from clew.data import parallel
 from clew.data.formats import conll, delimited, jsonlines, plain, timeseries
 from clew.data.table import Table
 from clew.errors import DataError, did_you_mean
@@ -47,7 +48,7 @@ def samples() -> list[str]:
 
 
 def read_table(source: str | Path, header: bool | None = None) -> Table:
-    """Read a file, a folder of plain texts, or `sample:NAME`.
+    """Read a file, a folder of plain texts, `sample:NAME`, or two texts line by line, `FIRST+SECOND`.
 
     Args:
         header: whether the first row of delimited text names its columns; None to tell by its cells.
@@ -58,6 +59,8 @@ def read_table(source: str | Path, header: bool | None = None) -> Table:
     name = str(source)
     if name.startswith("sample:"):
         return _sample(name, header)
+    if files := parallel.named(source):
+        return parallel.read(*files)
     path = Path(source)
     try:
         if path.is_dir():

@@ -111,7 +111,9 @@ class ClassAnswers(Answers):
         weights = None
         if t.class_weights != "none":
             weights = torch.as_tensor(class_weights(self.counts, t.class_weights), dtype=torch.float32)
-        return ClassHead(width, len(self.names), weights, t.label_smoothing, recipe.model.dropout)
+        return ClassHead(
+            width, len(self.names), weights, t.label_smoothing, recipe.model.dropout, matching=t.entropy_matching
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "names": self.names, "counts": self.counts.tolist()}

@@ -18,10 +18,15 @@ from torch import Tensor
 from clew.cells import Recurrence
 from clew.config import Recipe
 from clew.data.table import Table
-from clew.models import Single
+from clew.models import Paired, Single
 from clew.training import Batches
 from clew.tree import State
 
+OF_PAIRS = (  # keys of a recipe that say nothing where no text is written from another
+    *("data.target_unit", "model.attention", "model.attention_heads", "model.decoder", "model.feed", "model.tied"),
+    *("train.scheduled_sampling", "train.coverage"),
+    *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
+)
 Cells = Mapping[str, type[Recurrence]]
 Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
 
@@ -47,9 +52,11 @@ class Heard(NamedTuple):
 class Trained(Protocol):
     """A model with what was found from its training part: raw values in, answers in their own terms out."""
 
-    model: Single
     reads_text: bool
     reads_line_ends: bool  # whether the end of a line is something to read
+
+    @property
+    def model(self) -> Single | Paired: ...
 
     def to_json(self) -> dict[str, Any]:
         """What `restore` needs."""

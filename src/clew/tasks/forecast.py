@@ -30,12 +30,13 @@ from clew.forecast import BASELINES, Plan, direct, held_out_fractions, iterate, 
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say
+from clew.tasks.base import OF_PAIRS, Cells, Heard, Job, Predictions, Scores, say
 from clew.tasks.guess import series_target
 from clew.tree import State
 
 DEFAULTS: dict[str, dict[str, Any]] = {}
 UNUSED = (
+    *OF_PAIRS,
     "data.group",
     "data.channels",
     "data.source_unit",
@@ -50,6 +51,7 @@ UNUSED = (
     "train.supervise",
     "train.label_smoothing",
     "train.class_weights",
+    "train.entropy_matching",
 )
 STEPS, VALIDATE_EVERY = 600, 25
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough

@@ -32,7 +32,7 @@ from clew.errors import DataError, RunError
 from clew.metrics import Tokens, unigram
 from clew.models import Single, body_of, embedding
 from clew.models.heads.classes import ClassHead
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, window_of
+from clew.tasks.base import OF_PAIRS, Cells, Heard, Job, Predictions, Scores, window_of
 from clew.tasks.records import set_apart
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -40,6 +40,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "train": {"steps": 3000, "batch": 16, "window": 64, "lr": 5e-3, "patience": 0},
 }
 UNUSED = (
+    *OF_PAIRS,
     "data.group",
     "data.channels",
     "data.season",
@@ -225,12 +226,11 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
 
 
 def _model(recipe: Recipe, source: TextInput, cells: Cells | None) -> Single:
-    m = recipe.model
+    m, t = recipe.model, recipe.train
     front = embedding(source.known, m.embedding or min(m.width, 128), m.letters, m.word_dropout)
     stack = body_of(m, front.input_size, cells, front)
-    model = Single(
-        stack, ClassHead(stack.output_size, source.known.size, None, recipe.train.label_smoothing, m.dropout)
-    )
+    size, smoothing = source.known.size, t.label_smoothing
+    model = Single(stack, ClassHead(stack.output_size, size, None, smoothing, m.dropout, matching=t.entropy_matching))
     model.init_state(1)  # refuses an Encoder: what reads the future cannot foresee it
     return model
 

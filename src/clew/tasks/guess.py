@@ -33,6 +33,8 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
         if not chosen and "target" in numbers:
             return "regress", "holds sequences with a number each"
         return "classify", "holds sequences with labels" if series else f"holds labels in '{chosen}'"
+    if len(table.columns) == len(stories) == 2 and not any(_are_few(table, name) for name in stories):
+        return "translate", "holds two columns of text"
     told = [name for name in inputs if kinds.get(name) in ("text", "texts")]
     if told or (chosen and stories and not inputs):
         text = f"holds text in '{(told or stories)[0]}'"

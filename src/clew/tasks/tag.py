@@ -23,7 +23,7 @@ from clew.errors import ConfigError, DataError
 from clew.metrics import Tags
 from clew.tasks import labelled
 from clew.tasks.answers import ClassAnswers
-from clew.tasks.base import Cells, Job
+from clew.tasks.base import OF_PAIRS, Cells, Job
 from clew.tasks.guess import tag_columns
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "dropout": 0.3},
     "train": {"epochs": 12, "lr": 3e-3, "patience": 4},
 }
-UNUSED = ("data.season", "data.horizon", "data.anchor", "model.mode", "data.channels", "model.pooling")
+UNUSED = (*OF_PAIRS, "data.season", "data.horizon", "data.anchor", "model.mode", "data.channels", "model.pooling")
 
 
 class TagNames(ClassAnswers):
