@@ -9,6 +9,7 @@ from clew.errors import DataError
 
 LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
 WORDS = ("form", "token", "tokens", "word", "words", "text", "1")
+PAIRS = 20  # different texts on either side, for two columns to be pairs
 FEW = 50  # different values that a column of labels may have, or a tenth of the rows if those are more
 
 
@@ -33,7 +34,7 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
         if not chosen and "target" in numbers:
             return "regress", "holds sequences with a number each"
         return "classify", "holds sequences with labels" if series else f"holds labels in '{chosen}'"
-    if len(table.columns) == len(stories) == 2 and not any(_are_few(table, name) for name in stories):
+    if len(table.columns) == len(stories) == 2 and all(_tells_its_own(table, name) for name in stories):
         return "translate", "holds two columns of text"
     told = [name for name in inputs if kinds.get(name) in ("text", "texts")]
     if told or (chosen and stories and not inputs):
@@ -94,6 +95,12 @@ def _looks_cut(table: Table, words: str, tags: str) -> bool:
     first = list(zip(table.column(words).head(50).to_list(), table.column(tags).head(50).to_list(), strict=True))
     sizes = [(len(str(a).split()), len(b if isinstance(b, list) else str(b).split())) for a, b in first]
     return sum(a == b for a, b in sizes) > len(sizes) / 2
+
+
+def _tells_its_own(table: Table, name: str) -> bool:
+    """Whether the cells of a column are mostly different from each other, and many."""
+    different = len(set(filled(table, name)))
+    return name.strip().lower() not in LABELS and different >= max(PAIRS, table.rows // 2)
 
 
 def _are_few(table: Table, name: str) -> bool:
