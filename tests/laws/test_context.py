@@ -10,13 +10,14 @@ from torch import nn
 
 import clew
 from clew.cells import RECURRENCES, Pointwise, Recurrence, Stack
+from clew.errors import ShapeError
 from clew.models.attention import Attend
 from clew.models.decoder import Decoder
 from clew.models.scores import SCORES, make_score
 from clew.models.source import Source
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-I, Q, M, S, C, H = 3, 4, 4, 5, 6, 4  # noqa: E741
+I, Q, M, S, C, H = 3, 4, 4, 5, 6, 4
 CELLS = ["elman", "lstm", "gru", "mingru", "mamba", "rwkv7", "mlstm", "deltanet", "attention"]
 
 
@@ -26,7 +27,9 @@ def source(score: object = None) -> Source:
     real = torch.arange(S) < torch.tensor([S, 2, 0])[:, None]
     values = torch.randn(3, S, M, generator=generator) * real[..., None]
     keys = values if score is None else score.keys(values).detach()  # pyright: ignore[reportAttributeAccessIssue]
-    return Source(values, keys, real, torch.randn(3, C, generator=generator), torch.zeros(3, S, dtype=torch.int64))
+    return Source(
+        values, keys, real, torch.randn(3, C, generator=generator), torch.zeros(3, S).long(), torch.zeros(3).long()
+    )
 
 
 def attend(name: str, query: int = Q, width: int = H) -> Attend:
@@ -80,11 +83,11 @@ def test_alignments_are_those_that_were_used(name: str) -> None:
             state = made.step(x_BI, state, context)[1]
             looked.append(state.attend.last)
         expected = torch.stack(looked, 1)
-        torch.testing.assert_close(made.alignment(x, context), expected)
+        torch.testing.assert_close(made.traced(x, None, context)[1], expected)
         torch.testing.assert_close(state.attend.seen, expected.sum(1))
         torch.testing.assert_close(expected.sum(-1), torch.tensor([1.0, 1.0, 0.0])[:, None].expand(3, 6))
         assert (expected[1, :, 2:] == 0).all()
-        short = made.alignment(x, context, torch.tensor([6, 2, 0]))
+        short = made.traced(x, None, context, lengths=torch.tensor([6, 2, 0]))[1]
         torch.testing.assert_close(short[0], expected[0])
         assert (short[1, 2:] == 0).all()
 
@@ -108,5 +111,5 @@ def test_what_is_not_real_is_not_seen(name: str) -> None:
 
 
 def test_no_source() -> None:
-    with pytest.raises(clew.errors.ShapeError, match="reads a source"):
+    with pytest.raises(ShapeError, match="reads a source"):
         decoder("gru", "dot")(torch.randn(3, 2, I))

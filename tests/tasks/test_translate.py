@@ -140,7 +140,7 @@ def test_every_recurrence_reads_and_writes(table: Path, tmp_path: Path, cell: st
     )
     trained = clew.load(tmp_path / "run").searching(beam=3, longest=6)
     texts = ["abca", "dd"]
-    for text, found in zip(texts, trained.search([trained.source.encode(t) for t in texts], 2), strict=True):
+    for text, found in zip(texts, trained.search(texts, 2), strict=True):
         for one in found:
             units = [*one.units, 0] if one.finished else list(one.units)
             context = trained.model.encode(torch.as_tensor(trained.source.encode(text), dtype=torch.int64)[None])
@@ -160,6 +160,9 @@ def test_every_recurrence_reads_and_writes(table: Path, tmp_path: Path, cell: st
         {"tied": True, "embedding": 32},
         {"scheduled_sampling": 0.3},
         {"recipe": {"train": {"coverage": 0.5}}},
+        {"copying": True, "source_unit": "character", "target_unit": "character"},
+        {"copying": True, "source_unit": "word", "target_unit": "word", "feed": True, "beam": 3},
+        {"copying": True, "target_unit": "piece", "tied": True, "embedding": 32, "scheduled_sampling": 0.5},
         {"entropy_matching": 0.1, "label_smoothing": 0.0},
         {"decoder": "gru", "cell": "lstm", "layers": 2, "bidirectional": False, "dropout": 0.2},
     ],
@@ -202,6 +205,51 @@ def test_what_cannot_be_done_is_said(table: Path, tmp_path: Path) -> None:
 def test_a_source_stands_in_one_part_alone(tmp_path: Path) -> None:
     rows = [(word, f"{i} x") for i, word in enumerate(words(300, 2, 3))]
     (tmp_path / "many.tsv").write_text("word\tback\n" + "".join(f"{a}\t{b}\n" for a, b in rows))
-    made = clew.train(tmp_path / "many.tsv", tmp_path / "run", **{**FAST, **UNITS, "steps": 1})
+    made = clew.train(tmp_path / "many.tsv", tmp_path / "run", task="translate", **{**FAST, **UNITS, "steps": 1})
     assert sum(made["parts"].values()) == len({word for word, _ in rows})
     assert "test_seen_in_training" not in made
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences that hold a name, most of which stand nowhere else, and the name."""
+    r, file = random.Random(4), tmp_path_factory.mktemp("names") / "names.tsv"
+    rows = []
+    for name in sorted({"".join(r.choice("klmnoprstu") for _ in range(5)) for _ in range(500)}):
+        filler = [r.choice(["we", "saw", "then", "that", "day"]) for _ in range(r.randint(2, 5))]
+        filler[r.randrange(len(filler))] = f"mr {name}"
+        rows.append(f"{' '.join(filler)}\tit was {name}\n")
+    file.write_text("text\tsummary\n" + "".join(rows))
+    return file
+
+
+def test_a_word_that_was_never_seen_is_copied(names: Path, tmp_path: Path) -> None:
+    given = {**FAST, "source_unit": "word", "target_unit": "word", "min_count": 3, "steps": 150, "task": "summarise"}
+    made = clew.train(names, tmp_path / "copies", **given)
+    trained = clew.load(tmp_path / "copies")
+    assert made["metrics"]["exact"] > 0.8, made["metrics"]
+    assert trained.write(["then we saw mr zyzzyva that day"]) == ["it was zyzzyva"]
+    plain = clew.train(names, tmp_path / "plain", **{**given, "copying": False})
+    assert plain["metrics"]["exact"] == 0
+
+
+def test_probabilities_with_copies_sum_to_one(names: Path, tmp_path: Path) -> None:
+    """Over the vocabulary and the words that it lacks; and a text's score is that of its units told one by one."""
+    given = {**FAST, "source_unit": "word", "target_unit": "word", "min_count": 3, "steps": 2, "task": "summarise"}
+    clew.train(names, tmp_path / "run", **given)
+    trained = clew.load(tmp_path / "run").searching(beam=4, longest=5)
+    texts = ["mr ab saw mr cd", "we saw", "mr ef"]
+    together = trained.search(texts, 4)
+    for text, found in zip(texts, together, strict=True):
+        assert [one.units for one in found] == [one.units for one in trained.search([text], 4)[0]]
+        copied, words = trained.target.read(text)
+        context = trained.model.encode(
+            torch.as_tensor(trained.source.encode(text), dtype=torch.int64)[None], None, torch.from_numpy(copied)[None]
+        )
+        for one in found:
+            units = [*one.units, 0] if one.finished else list(one.units)
+            with torch.no_grad():
+                logp = trained.model(torch.tensor([[0, *units[:-1]]])[..., None], None, context)[0][0]
+            assert logp.shape[1] == trained.target.size + len(words)
+            assert logp.exp().sum(1).numpy() == pytest.approx(1.0, abs=1e-4)
+            assert float(logp[range(len(units)), units].sum()) == pytest.approx(one.logp, abs=1e-4)

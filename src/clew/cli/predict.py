@@ -17,7 +17,7 @@ from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
 from clew.tasks.generate import Writer
 from clew.tasks.train import read_for
-from clew.tasks.translate import Translator
+from clew.tasks.translator import Translator
 from clew.training.files import write_atomic
 
 Run = Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")]

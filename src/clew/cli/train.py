@@ -12,7 +12,7 @@ from clew.tasks import train as run_training
 
 UNITS = {
     **{"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"},
-    "translate": "texts",
+    **dict.fromkeys(("summarise", "translate"), "texts"),
 }
 FIRST = {  # the metric that a task is known by, and whether more of it is better
     "classify": ("accuracy", True),
@@ -20,7 +20,7 @@ FIRST = {  # the metric that a task is known by, and whether more of it is bette
     "generate": ("nats", False),
     "regress": ("rmse", False),
     "tag": ("accuracy", True),
-    "translate": ("token_error", False),
+    **dict.fromkeys(("summarise", "translate"), ("token_error", False)),
 }
 
 

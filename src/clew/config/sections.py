@@ -120,6 +120,8 @@ class Model(Section):
     """Of multi_head; 0 = 4."""
     decoder: str = ""
     """The decoder's cell; empty = the encoder's."""
+    copying: bool = False
+    """Whether what stands in the source may be written as it stands, be it known or not; both share one vocabulary."""
     feed: bool = False
     """Whether a decoder reads what it put out last, and with it where it looked."""
     tied: bool = False

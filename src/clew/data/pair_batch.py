@@ -17,10 +17,14 @@ from clew.data.vocabulary import END
 
 
 class PairExample(NamedTuple):
-    """A source (S, I) and the units of its target, (T - 1,): whole numbers, the end left out."""
+    """A source (S, I) and the units of its target, (T - 1,): whole numbers, the end left out.
+
+    `copied` (S,) is what stands at each place of the source as a unit of the target, for who may copy it.
+    """
 
     source: np.ndarray
     target: np.ndarray
+    copied: np.ndarray | None = None
 
 
 class PairBatch(NamedTuple):
@@ -32,6 +36,7 @@ class PairBatch(NamedTuple):
         x: (B, T, 1) int64, what the decoder reads: `END`, which is also where a text begins, then the target.
         target: (B, T) int64, what it should say to it: the target, then `END`.
         lengths: (B,) real steps of the target with its `END`, at least 1.
+        copied: (B, S) int64, the source in units of the target; None where nothing may be copied.
     """
 
     source: Tensor
@@ -39,6 +44,7 @@ class PairBatch(NamedTuple):
     x: Tensor
     target: Tensor
     lengths: Tensor
+    copied: Tensor | None = None
 
     @property
     def supervised(self) -> Tensor:
@@ -59,7 +65,10 @@ def collate_pairs(examples: Sequence[PairExample]) -> PairBatch:
     whole = first.dtype.kind in "iub"
     source = np.zeros((B, max(source_lengths), *first.shape[1:]), np.int64 if whole else np.float32)
     units = np.full((B, 1 + max(lengths)), END, np.int64)  # END, the target, END: read without the last or the first
+    copied = None if examples[0].copied is None else np.zeros(source.shape[:2], np.int64)
     for i, example in enumerate(examples):
+        if copied is not None and example.copied is not None:
+            copied[i, : source_lengths[i]] = example.copied
         source[i, : source_lengths[i]] = example.source
         units[i, 1 : lengths[i]] = example.target
     x, target = torch.from_numpy(units[:, :-1]), torch.from_numpy(units[:, 1:])
@@ -69,6 +78,7 @@ def collate_pairs(examples: Sequence[PairExample]) -> PairBatch:
         x[..., None].contiguous(),
         target.contiguous(),
         torch.tensor(lengths),
+        None if copied is None else torch.from_numpy(copied),
     )
 
 

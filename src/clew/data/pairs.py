@@ -113,8 +113,8 @@ def single(pairs: Iterable[Pair]) -> list[Pair]:
     return [pair._replace(targets=[target]) for pair in pairs for target in pair.targets]
 
 
-def encode(pairs: Iterable[Pair], source: Vocabulary, target: Vocabulary) -> list[PairExample]:
-    """The units of pairs: an example for each target.
+def encode(pairs: Iterable[Pair], source: Vocabulary, target: Vocabulary, copying: bool = False) -> list[PairExample]:
+    """The units of pairs: an example for each target. With `copying` words of a source are known in its target too.
 
     Raises:
         DataError: a text that holds no unit.
@@ -125,11 +125,12 @@ def encode(pairs: Iterable[Pair], source: Vocabulary, target: Vocabulary) -> lis
         raise ConfigError(f"nothing can be written in the unit '{target.unit}'", hint=hint)
     examples = []
     for pair in single(pairs):
-        units = source.encode(pair.source), target.encode(pair.targets[0])
+        copied, words = target.read(pair.source) if copying else (None, [])
+        units = source.encode(pair.source), target.write(pair.targets[0], words)
         for what, found in zip(("source", "target"), units, strict=True):
             if not len(found):
                 raise DataError(f"the {what} holds nothing to read", file=pair.file, row=pair.row, hint=MEND)
-        examples.append(PairExample(units[0], units[1][:, 0]))
+        examples.append(PairExample(*units, copied))
     return examples
 
 

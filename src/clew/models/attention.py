@@ -65,15 +65,22 @@ class Attend(Recurrence):
         if self.score.looks_back or reset is not None or not x_BTI.shape[1]:
             return super().forward(x_BTI, state, context, lengths=lengths, reset=reset)
         before: AttendState = self.begin(x_BTI, state, context, lengths, None)[0]
-        real_BT = ref.valid_steps(x_BTI, lengths)
+        y_BTH, _, state = self.traced(x_BTI, before, context, lengths)
+        return y_BTH, state
+
+    def traced(
+        self, x_BTQ: Tensor, before: AttendState, context: State | None, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor, AttendState]:
+        """`forward` of a score that does not look back, over at least one step; and where it looked, (B, T, S)."""
+        real_BT = ref.valid_steps(x_BTQ, lengths)
         if real_BT is None:
-            y_BTH, weights_BTS = self.look(x_BTI, before, read_source(context))
-            return y_BTH, AttendState(weights_BTS[:, -1], before.seen + weights_BTS.sum(1))
-        y_BTH, weights_BTS = self.look(ref.hide_padding(x_BTI, real_BT), before, read_source(context))
-        weights_BTS = ref.hide_padding(weights_BTS, real_BT)
+            y_BTH, weights_BTS = self.look(x_BTQ, before, read_source(context))
+            return y_BTH, weights_BTS, AttendState(weights_BTS[:, -1], before.seen + weights_BTS.sum(1))
+        y_BTH, weights_BTS = self.look(ref.hide_padding(x_BTQ, real_BT), before, read_source(context))
+        y_BTH, weights_BTS = ref.hide_padding(y_BTH, real_BT), ref.hide_padding(weights_BTS, real_BT)
         shown_BTS = torch.cat([before.last[:, None], weights_BTS], 1)
         last = shown_BTS[torch.arange(len(shown_BTS)), real_BT.sum(1)]
-        return ref.hide_padding(y_BTH, real_BT), AttendState(last, before.seen + weights_BTS.sum(1))
+        return y_BTH, weights_BTS, AttendState(last, before.seen + weights_BTS.sum(1))
 
     def look(self, x_BTQ: Tensor, state: AttendState, source: Source) -> tuple[Tensor, Tensor]:
         """Outputs (B, T, H), and where they come from, (B, T, S), the mean over heads."""
@@ -81,18 +88,6 @@ class Attend(Recurrence):
         values_BNSM = source.values.unflatten(-1, (self.score.heads, -1)).transpose(1, 2)
         c_BTM = (weights_BNTS @ values_BNSM).transpose(1, 2).flatten(2)
         return torch.tanh(self.combine(torch.cat([x_BTQ, c_BTM], -1))), weights_BNTS.mean(1)
-
-    def alignment(self, x_BTI: Tensor, state: AttendState | None, context: State) -> Tensor:
-        """Where it looks at each step: (B, T, S), non-negative, of sum 1 (0 where the source is empty)."""
-        if not self.score.looks_back:
-            before = self.init_state(len(x_BTI), context) if state is None else state
-            return self.look(x_BTI, before, read_source(context))[1]
-        state = self.init_state(len(x_BTI), context) if state is None else state
-        weights = []
-        for x_BI in x_BTI.unbind(1):
-            state = self.step(x_BI, state, context)[1]
-            weights.append(state.last)
-        return torch.stack(weights, 1) if weights else state.last[:, :0, None].expand(-1, -1, state.last.shape[1])
 
 
 def weights_of(score_BNTS: Tensor, real_BS: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from clew.models.attention import Attend
 from clew.models.decoder import Decoder
 from clew.models.embed import Units, WordsWithLetters
 from clew.models.heads.classes import ClassHead, Tied
+from clew.models.heads.copying import CopyHead
 from clew.models.heads.forecast import ForecastHead
 from clew.models.paired import Paired, summary_size
 from clew.models.scores import make_score
@@ -174,15 +175,11 @@ def paired(recipe: Recipe, source: Vocabulary, target: Vocabulary, cells: Table 
             what = f"tied vectors must be as wide as what is put out, {decoder.output_size}; they are {width} wide"
             raise ConfigError(what, hint=f"set model.embedding = {decoder.output_size}")
         readout = Tied(units.module.vectors)  # pyright: ignore[reportArgumentType]
-    head = ClassHead(
-        decoder.output_size,
-        target.size,
-        None,
-        t.label_smoothing,
-        m.dropout,
-        matching=t.entropy_matching,
-        readout=readout,
-    )
+    given = decoder.output_size, target.size
+    if m.copying:
+        head: Any = CopyHead(*given, t.label_smoothing, m.dropout, readout)
+    else:
+        head = ClassHead(*given, None, t.label_smoothing, m.dropout, matching=t.entropy_matching, readout=readout)
     return Paired(encoder, decoder, head, sampling=t.scheduled_sampling, coverage=t.coverage)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from clew.cells import Pointwise, Recurrence
 from clew.errors import ShapeError
 from clew.models.attention import Attend
-from clew.models.source import Source, read_source
+from clew.models.source import read_source
 from clew.ops import definition as ref
 from clew.ops.dropout import dropout as dropped
 from clew.tree import State
@@ -102,31 +102,35 @@ class Decoder(Recurrence):
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        if self.feed or reset is not None:
+        if reset is not None:
             return super().forward(x_BTI, state, context, lengths=lengths, reset=reset)
-        before: DecoderState = self.begin(x_BTI, state, context, lengths, None)[0]
-        y, body = self.body(self._read(x_BTI, context, lengths), before.body, context, lengths=lengths)
-        if not self.attend:
-            return y, DecoderState(body, (), ())
-        y, attend = self.attend(y, before.attend, context, lengths=lengths)
-        return y, DecoderState(body, attend, ())
+        y_BTH, _, state = self.traced(x_BTI, state, context, lengths=lengths)
+        return y_BTH, state
 
-    def alignment(self, x_BTI: Tensor, context: Source, lengths: Tensor | None = None) -> Tensor:
-        """Where it looks while it reads x from the beginning: (B, T, S), 0 where padded; nowhere without attention."""
-        if self.attend is None:
-            return context.values.new_zeros(*x_BTI.shape[:2], context.values.shape[1])
-        if self.feed:
-            state, looked = self.init_state(len(x_BTI), context), []
-            for x_BI in x_BTI.unbind(1):
-                state = self.step(x_BI, state, context)[1]
-                looked.append(state.attend.last)
-            weights = torch.stack(looked, 1)
-        else:
-            before = self.init_state(len(x_BTI), context)
-            h_BTH = self.body(self._read(x_BTI, context, lengths), before.body, context, lengths=lengths)[0]
-            weights = self.attend.alignment(h_BTH, None, context)
-        real_BT = ref.valid_steps(x_BTI, lengths)
-        return weights if real_BT is None else ref.hide_padding(weights, real_BT)
+    def traced(
+        self, x_BTI: Tensor, state: State | None = None, context: State | None = None, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        """`forward`, and where it looked at each step, (B, T, S): 0 where padded, and nowhere without attention."""
+        before: DecoderState = self.begin(x_BTI, state, context, lengths, None)[0]
+        (B, T, _), S = x_BTI.shape, read_source(context).values.shape[1]
+        if self.feed or (self.attend and self.attend.score.looks_back) or not T:
+            return self._step_by_step(x_BTI, before, context, lengths, S)
+        h, body = self.body(self._read(x_BTI, context, lengths), before.body, context, lengths=lengths)
+        if not self.attend:
+            return h, h.new_zeros(B, T, S), DecoderState(body, (), ())
+        y, weights, attend = self.attend.traced(h, before.attend, context, lengths)
+        return y, weights, DecoderState(body, attend, ())
+
+    def _step_by_step(
+        self, x_BTI: Tensor, before: DecoderState, context: State | None, lengths: Tensor | None, S: int
+    ) -> tuple[Tensor, Tensor, DecoderState]:
+        def step(x_BI: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+            y_BH, state = self.step(x_BI, state, context)
+            return torch.cat([y_BH, state.attend.last if self.attend else y_BH.new_zeros(len(y_BH), S)], -1), state
+
+        H = self.output_size
+        both, state = ref.scan(step, x_BTI, before, before, lengths, None, output_size=H + S)
+        return both[..., :H], both[..., H:], state
 
     def _read(self, x_BTI: Tensor, context: State | None, lengths: Tensor | None) -> Tensor:
         e_BTE = dropped(self.embed(x_BTI, None, context, lengths=lengths)[0], self.dropout, self.training)

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from clew.cells import Encoder, Recurrence
 from clew.data.pair_batch import PairBatch
-from clew.errors import NotCausalError
+from clew.data.vocabulary import UNKNOWN
+from clew.errors import ConfigError, NotCausalError
 from clew.models.decoder import Decoder, DecoderState
+from clew.models.heads.copying import CopyHead
 from clew.models.single import Head
-from clew.models.source import Source
+from clew.models.source import Source, read_source
 from clew.ops import definition as ref
 from clew.tree import State
 
@@ -46,17 +48,23 @@ class Paired(nn.Module):
         self,
         encoder: Recurrence | Encoder,
         decoder: Decoder,
-        head: Head,
+        head: Head | CopyHead,
         *,
         sampling: float = 0.0,
         coverage: float = 0.0,
     ) -> None:
         super().__init__()
+        if decoder.attend is None and (coverage or isinstance(head, CopyHead)):
+            raise ConfigError("copying and coverage need a decoder with attention", hint="set model.attention")
         self.encoder, self.decoder, self.head = encoder, decoder, head
         self.sampling, self.coverage = sampling, coverage
 
-    def encode(self, source_BSI: Tensor, lengths: Tensor | None = None) -> Source:
-        """The context of the decoder. A source may be of length 0."""
+    def encode(self, source_BSI: Tensor, lengths: Tensor | None = None, units_BS: Tensor | None = None) -> Source:
+        """The context of the decoder. A source may be of length 0.
+
+        Args:
+            units_BS: what stands at each place as a unit of the target, for a model that copies; see `CopyHead`.
+        """
         values, _ = self.encoder(source_BSI, lengths=lengths)
         B, S = values.shape[:2]
         real = ref.valid_steps(source_BSI, lengths)
@@ -66,7 +74,11 @@ class Paired(nn.Module):
         if self.decoder.attend is not None:
             score = self.decoder.attend.score
             keys, values = score.keys(values), score.values(values)
-        return Source(values, keys, real, summary, source_BSI[..., 0].long())
+        units_BS = source_BSI[..., 0].long() if units_BS is None else units_BS
+        extra = 0
+        if isinstance(self.head, CopyHead) and units_BS.numel():
+            extra = max(0, int(units_BS.max()) + 1 - self.head.size)
+        return Source(values, keys, real, summary, units_BS, torch.full((B,), extra, device=values.device))
 
     def init_state(self, batch_size: int, context: State | None = None) -> DecoderState:
         if context is None:
@@ -78,8 +90,8 @@ class Paired(nn.Module):
 
     def step(self, x_B1: Tensor, state: DecoderState, context: State | None = None) -> tuple[Tensor, DecoderState]:
         """Log-probabilities (B, V) of the next unit, from the last one."""
-        y_BH, state = self.decoder.step(x_B1, state, context)
-        return self.head.predict(y_BH), state
+        y_BH, state = self.decoder.step(self._known(x_B1), state, context)
+        return self._predict(y_BH, state.attend.last if self.decoder.attend else y_BH, read_source(context)), state
 
     def forward(
         self,
@@ -88,23 +100,30 @@ class Paired(nn.Module):
         context: State | None = None,
         *,
         lengths: Tensor | None = None,
-        reset: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Log-probabilities (B, T, V) of what follows each unit of the target."""
-        y_BTH, state = self.decoder(x_BT1, state, context, lengths=lengths, reset=reset)
-        return self.head.predict(y_BTH), state
+        y_BTH, weights_BTS, state = self.decoder.traced(self._known(x_BT1), state, context, lengths=lengths)
+        return self._predict(y_BTH, weights_BTS, read_source(context)), state
+
+    def alignment(self, x_BT1: Tensor, context: Source, lengths: Tensor | None = None) -> Tensor:
+        """Where it looks while it reads the units of a target from the beginning: (B, T, S), 0 where padded."""
+        return self.decoder.traced(self._known(x_BT1), None, context, lengths=lengths)[1]
 
     def loss(self, batch: PairBatch) -> Tensor:
         """The mean loss of the target's units."""
-        context = self.encode(batch.source, batch.source_lengths)
-        x_BT1 = batch.x
-        if self.sampling and self.training:
-            x_BT1 = self._own(batch, context)
-        y_BTH, _ = self.decoder(x_BT1, None, context, lengths=batch.lengths)
+        context = self.encode(batch.source, batch.source_lengths, batch.copied)
+        x_BT1 = self._own(batch, context) if self.sampling and self.training else batch.x
+        y_BTH, weights_BTS, _ = self.decoder.traced(self._known(x_BT1), None, context, lengths=batch.lengths)
         real_BT = batch.supervised
-        loss = self.head.loss(y_BTH[real_BT], batch.target[real_BT])
+        y_NH, target_N = y_BTH[real_BT], batch.target[real_BT]
+        if isinstance(self.head, CopyHead):
+            units_BTS = context.units[:, None].expand_as(weights_BTS)
+            loss = self.head.loss(y_NH, target_N, weights_BTS[real_BT], units_BTS[real_BT])
+        else:
+            loss = self.head.loss(y_NH, target_N)
         if self.coverage:
-            loss = loss + self.coverage * self._looked_twice(x_BT1, context, batch.lengths)[real_BT].mean()
+            seen_BTS = weights_BTS.cumsum(1) - weights_BTS
+            loss = loss + self.coverage * torch.minimum(weights_BTS, seen_BTS).sum(-1)[real_BT].mean()
         return loss
 
     @torch.no_grad()
@@ -119,11 +138,15 @@ class Paired(nn.Module):
             x_B1 = logp_BV.argmax(-1, keepdim=True)
         return torch.stack(read, 1)
 
-    def _looked_twice(self, x_BT1: Tensor, context: Source, lengths: Tensor) -> Tensor:
-        """What each step (B, T) looks at again."""
-        weights_BTS = self.decoder.alignment(x_BT1, context, lengths)
-        seen_BTS = weights_BTS.cumsum(1) - weights_BTS
-        return torch.minimum(weights_BTS, seen_BTS).sum(-1)
+    def _predict(self, y: Tensor, weights: Tensor, source: Source) -> Tensor:
+        if isinstance(self.head, CopyHead):
+            extra = source.extra
+            return self.head.predict(y, weights, source.units, int(extra[0]) if isinstance(extra, Tensor) else 0)
+        return self.head.predict(y)
+
+    def _known(self, x: Tensor) -> Tensor:
+        """Units as the decoder reads them: what was copied and is not known is the unknown one."""
+        return torch.where(x < self.head.size, x, UNKNOWN) if isinstance(self.head, CopyHead) else x
 
 
 def summary_size(encoder: Recurrence | Encoder) -> int:

@@ -20,7 +20,8 @@ class Source(NamedTuple):
     keys: Tensor  # (B, S, A) what scores are made with; equal to values where there is no attention
     real: Tensor  # (B, S) bool, the steps that are not padding
     summary: Tensor  # (B, C) what the encoder ended with
-    units: Tensor  # (B, S) int64, what stood there, for those who copy
+    units: Tensor  # (B, S) int64, what stood there, as a unit of the target
+    extra: Tensor | tuple[()] = ()  # (B,) int64, alike in all rows: how many units stood somewhere and are not known
 
 
 def read_source(context: State | None) -> Source:

@@ -23,7 +23,8 @@ from clew.training import Batches
 from clew.tree import State
 
 OF_PAIRS = (  # keys of a recipe that say nothing where no text is written from another
-    *("data.target_unit", "model.attention", "model.attention_heads", "model.decoder", "model.feed", "model.tied"),
+    *("data.target_unit", "model.attention", "model.attention_heads", "model.decoder"),
+    *("model.copying", "model.feed", "model.tied"),
     *("train.scheduled_sampling", "train.coverage"),
     *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
 )

@@ -16,7 +16,7 @@ from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
-from clew.tasks import classify, forecast, generate, guess, regress, tag, translate
+from clew.tasks import classify, forecast, generate, guess, regress, summarise, tag, translate
 from clew.tasks.base import Cells, Job, Trained, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
@@ -26,6 +26,7 @@ TASKS: dict[str, ModuleType] = {
     "forecast": forecast,
     "generate": generate,
     "regress": regress,
+    "summarise": summarise,
     "tag": tag,
     "translate": translate,
 }

@@ -40,8 +40,16 @@ class Vocabulary(ABC):
         return self.encode(" ".join(tokens))
 
     @abstractmethod
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text that units stand for; boundaries are nothing."""
+    def decode(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> str:
+        """The text that units stand for; boundaries are nothing, and those from `size` on are `beyond`."""
+
+    def read(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A text (T,), and its units that are not known: none where everything can be spelt."""
+        return self.encode(text)[:, 0].astype(np.int64), []
+
+    def write(self, text: str, words: Sequence[str]) -> np.ndarray:
+        """A text (T,) in the units that `read` gave another."""
+        return self.encode(text)[:, 0].astype(np.int64)
 
     def unknown(self, ids: np.ndarray) -> int:
         """How many of the units, (T, width), are not known."""
@@ -65,7 +73,7 @@ class Bytes(Vocabulary):
         raw = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
         return (raw.astype(np.int32) + 1)[:, None]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> str:
         return bytes(i - 1 for i in ids if i != END).decode("utf-8", "replace")
 
     def to_json(self) -> dict[str, Any]:

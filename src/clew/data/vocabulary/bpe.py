@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class Bpe(Vocabulary):
     def encode(self, text: str) -> np.ndarray:
         return np.array(self.tokenizer.encode(_clean(text)).ids, dtype=np.int32).reshape(-1, 1) + 1
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> str:
         return self.tokenizer.decode([i - 1 for i in ids if i != END], skip_special_tokens=False)
 
     def to_json(self) -> dict[str, Any]:

@@ -45,8 +45,31 @@ class Known(Vocabulary):
             ids = [index.get(token, UNKNOWN) for token in tokens]
         return np.array(ids, dtype=np.int32).reshape(-1, 1)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return "".join(MISSING if i == UNKNOWN else self.known[i - FIRST] for i in ids if i != END)
+    def decode(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> str:
+        return "".join(self.named(ids, beyond))
+
+    def named(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> list[str]:
+        """Each unit's own text; those from `size` on are `beyond`."""
+        known = (*self.known, *beyond) if beyond else self.known
+        return [MISSING if i == UNKNOWN else known[i - FIRST] for i in ids if i != END]
+
+    def units_of(self, text: str) -> Sequence[str]:
+        """The units of a text as they are looked up."""
+        text = text.lower() if self.lowercase else text
+        return self.cut(text)
+
+    def read(self, text: str) -> tuple[np.ndarray, list[str]]:
+        """A text (T,) in which units that are not known have numbers of their own, from `size` on, and these units."""
+        words: dict[str, int] = {}
+        units = self.units_of(text)
+        ids = [self.index[u] if u in self.index else words.setdefault(u, self.size + len(words)) for u in units]
+        return np.array(ids, dtype=np.int64), list(words)
+
+    def write(self, text: str, words: Sequence[str]) -> np.ndarray:
+        """A text (T,) where those units have the numbers that `read` gave them."""
+        beyond = {word: i for i, word in enumerate(words, self.size)}
+        ids = [self.index.get(u, beyond.get(u, UNKNOWN)) for u in self.units_of(text)]
+        return np.array(ids, dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         return {"unit": self.unit, "known": self.known, "lowercase": self.lowercase}
@@ -86,8 +109,8 @@ class Words(Known):
     def cut(text: str) -> Sequence[str]:
         return cuts.words(text)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return " ".join(MISSING if i == UNKNOWN else self.known[i - FIRST] for i in ids if i != END)
+    def decode(self, ids: Iterable[int], beyond: Sequence[str] = ()) -> str:
+        return " ".join(self.named(ids, beyond))
 
 
 class Pieces(Known):
