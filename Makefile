@@ -46,6 +46,10 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/forecast_classic.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/recipes.py all
+	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/brackets.py
+	$(BIN)/python benchmarks/pointers.py
+	$(BIN)/python benchmarks/pairs.py all
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev

@@ -84,6 +84,7 @@ def generate(
     ] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw from the k likeliest alone; 0 = from all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest that together reach p.")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +94,8 @@ def generate(
         raise ConfigError("this run writes no text", hint="train one with --task generate")
     if length < 1:
         raise ConfigError(f"--length must be at least 1, got {length}")
-    pieces = writer.write(prompt, length=length, temperature=temperature, seed=seed, top_k=top_k, top_p=top_p)
+    how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    pieces = writer.write(prompt, length=length, seed=seed, **how)
     if as_json:
         print_json({"prompt": prompt, "text": "".join(pieces)})
         return

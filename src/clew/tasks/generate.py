@@ -144,7 +144,15 @@ class Writer:
         return {"units": len(heard.x), "nats": nats, "next": following}
 
     def write(
-        self, prompt: str, *, length: int, temperature: float, seed: int, top_k: int = 0, top_p: float = 1.0
+        self,
+        prompt: str,
+        *,
+        length: int,
+        temperature: float,
+        seed: int,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
     ) -> Iterator[str]:
         """What follows the prompt, piece by piece: at most `length` units, fewer where the document ends."""
         self.model.eval()
@@ -155,9 +163,8 @@ class Writer:
         never = torch.tensor(self.vocabulary.unwritable, dtype=torch.int64)
         written: list[int] = []
         said = ""
-        drawn = sample(
-            self.model, logp[:, -1], state, seed, temperature=temperature, top_k=top_k, top_p=top_p, never=never
-        )
+        how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+        drawn = sample(self.model, logp[:, -1], state, seed, never=never, **how)
         for _, unit in zip(range(length), drawn, strict=False):
             if int(unit) == END:
                 return

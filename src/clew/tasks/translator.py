@@ -15,9 +15,7 @@ from clew.data.pairs import Pair, PairExample
 from clew.data.table import Table, column_name
 from clew.data.vocabulary import END, Vocabulary, Words
 from clew.data.vocabulary.known import Known
-from clew.decode.penalty import covered
-from clew.decode.pool import Hypothesis
-from clew.decode.search import beam
+from clew.decode import Hypothesis, beam, covered
 from clew.errors import ConfigError
 from clew.metrics import Edits, Sequences, Tokens
 from clew.models.heads.copying import CopyHead
