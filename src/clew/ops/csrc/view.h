@@ -119,22 +119,22 @@ void one_by_one(const Tile& tile) {
     numbers<double>(tile, count, [&](double, double a, double b, double c) { return apply_one(kind, a, b, c); });
 }
 
-// Adds to what stands there: to one number a row, or to one each.
-template <int K>
+// Adds to what stands there: to one number a row, or to EACH. A and B: whether the operand moves along a row.
+template <int K, bool EACH, bool A, bool B>
 void reduce(const Tile& tile) {
   const int64_t n = tile.n(), rows = tile.rows();
-  const bool a_moves = tile.stride(1) != 0, b_moves = K == DOT && tile.stride(2) != 0;
   for (int64_t r = 0; r < rows; ++r) {
-    const S *a = tile.of(1, r), *b = K == DOT ? tile.of(2, r) : nullptr;
-    S* to = tile.to(r);
+    const S *const a = tile.of(1, r), *const b = K == DOT ? tile.of(2, r) : nullptr;
+    S* const to = tile.to(r);
     const Vec<S> all_a = splat<S>(*a), all_b = K == DOT ? splat<S>(*b) : Vec<S>{};
     const auto term = [&](int64_t j) {
-      const Vec<S> first = a_moves ? load<S>(a + j) : all_a;
-      return K == DOT ? first * (b_moves ? load<S>(b + j) : all_b) : first;
+      const Vec<S> first = A ? load<S>(a + j) : all_a;
+      if constexpr (K == DOT) return first * (B ? load<S>(b + j) : all_b);
+      else return first;
     };
-    const auto last = [&](int64_t j) { return a[a_moves ? j : 0] * (K == DOT ? b[b_moves ? j : 0] : S(1)); };
+    const auto last = [&](int64_t j) { return a[A ? j : 0] * (K == DOT ? b[B ? j : 0] : S(1)); };
     int64_t j = 0;
-    if (tile.stride(0)) {
+    if constexpr (EACH) {
       for (; j + V <= n; j += V) store<S>(to + j, load<S>(to + j) + term(j));
       for (; j < n; ++j) to[j] += last(j);
     } else {
@@ -165,6 +165,15 @@ OfTile moving(int moves) {
   return nullptr;
 }
 
+template <int K, int MOVES = 0>
+OfTile reducing(int moves) {  // a bit for `to`, then one for each operand
+  if constexpr (MOVES < 8) {
+    if (moves != MOVES) return reducing<K, MOVES + 1>(moves);
+    return reduce<K, bool(MOVES & 1), bool(MOVES & 2), bool(MOVES & 4)>;
+  }
+  return nullptr;
+}
+
 // How a tile is done.
 template <int K = VIEWS>
 OfTile of_tile(const Step& op) {
@@ -186,7 +195,7 @@ OfTile of_tile(const Step& op) {
     if constexpr (by_vectors<K>)
       if (single) return side_by_side ? moving<K>(moves) : apart<K>;
     if constexpr (K == SUM || K == DOT)
-      if (single && side_by_side) return reduce<K>;
+      if (single && side_by_side) return reducing<K>(2 * moves + (op.of[0].stride[op.dims - 1] != 0));
     if constexpr (K == WHERE)
       if (single && side_by_side) return where_rows;
     return K < REDUCE ? one_by_one : reduce_one_by_one;
