@@ -183,7 +183,18 @@ def _pool(name: str) -> Build:
     return lambda: Stack(GRU(INPUT, H), POOLS[name](H))
 
 
+def _stacked(name: str, **options: object) -> Build:
+    """Few slots, so that they run over and empty within a law's few steps."""
+    kind = cells.RECURRENCES[name]
+    sizes: dict = {"depth": 3, "width": 2, **options}
+    return lambda: cells.StackMemory.around(kind, INPUT, H, **sizes)
+
+
 COMPOSED: dict[str, Build] = {
+    **{f"stack memory of {name}": _stacked(name) for name in ("lstm", "elman", "gru", "mingru", "mlstm")},
+    "stack memory of a mamba": _stacked("mamba", state=2),
+    "stack memory, everything": _stacked("gru", stacks=2, reads=2, noise=0.5, initial="learned"),
+    "stack memory, hard": _stacked("lstm", hard=True),
     **{f"{name} pool": _pool(name) for name in POOLS},
     "user's linear": lambda: MinGRU(INPUT, H),
     "stack": lambda: Stack(LSTM(INPUT, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),

@@ -25,6 +25,7 @@ from clew.cells.rwkv6 import RWKV6, RWKV6State
 from clew.cells.rwkv7 import RWKV7, RWKV7State
 from clew.cells.s5 import S5
 from clew.cells.slstm import SLSTM, SLSTMState
+from clew.cells.stack_memory import StackMemory, StackState
 
 RECURRENCES: dict[str, type[Recurrence]] = {
     "elman": Elman,
@@ -101,6 +102,8 @@ __all__ = [
     "SLSTMState",
     "Scanned",
     "Stack",
+    "StackMemory",
+    "StackState",
     "SumPool",
     "fold",
 ]

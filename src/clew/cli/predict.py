@@ -16,6 +16,7 @@ from clew.errors import ConfigError
 from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
 from clew.tasks.generate import Writer
+from clew.tasks.point import Orderer
 from clew.tasks.train import read_for
 from clew.tasks.translator import Translator
 from clew.training.files import write_atomic
@@ -59,6 +60,9 @@ def predict(
     if isinstance(trained, Translator):
         trained = trained.searching(beam=max(beam or trained.decode.beam, nbest))
         said = trained.predictions(table, horizon, nbest or 1)
+    elif isinstance(trained, Orderer) and not nbest:
+        trained = trained.searching(beam=beam or trained.decode.beam)
+        said = trained.predictions(table)
     elif beam or nbest:
         raise ConfigError("this run writes no texts to search among", hint="leave out --beam and --nbest")
     else:

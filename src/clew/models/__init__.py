@@ -4,6 +4,8 @@ from clew.models.attention import Attend, entropy, entropy_ratio
 from clew.models.build import body, body_of, embedding, forecaster, paired
 from clew.models.decoder import Decoder
 from clew.models.paired import Paired
+from clew.models.pointer import PointerNet
+from clew.models.pointer_build import pointer_net
 from clew.models.scores import SCORES, make_score
 from clew.models.single import Head, Single
 from clew.models.source import Source
@@ -14,6 +16,7 @@ __all__ = [
     "Decoder",
     "Head",
     "Paired",
+    "PointerNet",
     "Single",
     "Source",
     "body",
@@ -24,4 +27,5 @@ __all__ = [
     "forecaster",
     "make_score",
     "paired",
+    "pointer_net",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor
 from clew.cells import Recurrence
 from clew.config import Recipe
 from clew.data.table import Table
-from clew.models import Paired, Single
+from clew.models import Paired, PointerNet, Single
 from clew.training import Batches
 from clew.tree import State
 
@@ -57,7 +57,7 @@ class Trained(Protocol):
     reads_line_ends: bool  # whether the end of a line is something to read
 
     @property
-    def model(self) -> Single | Paired: ...
+    def model(self) -> Single | Paired | PointerNet: ...
 
     def to_json(self) -> dict[str, Any]:
         """What `restore` needs."""

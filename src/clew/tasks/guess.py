@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clew.data import items
 from clew.data.table import Table, as_numbers, column_name, filled, is_time_like, kind, numeric_columns
 from clew.errors import DataError
 
@@ -24,6 +25,8 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
     words, numbers = by_kind.get("texts", []), by_kind.get("number", [])
     series, stories = by_kind.get("numbers", []) + by_kind.get("vectors", []), by_kind.get("text", [])
     chosen = column_name(table, target) if target else ""
+    if {items.ITEMS, items.ORDER} <= set(table.columns) and chosen in ("", items.ORDER):
+        return "point", f"holds '{items.ITEMS}' and their '{items.ORDER}'"
     if len(words) >= 2 and (not chosen or chosen in words):
         return "tag", "holds words with tags"
     if table.columns == ["text"]:

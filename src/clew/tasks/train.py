@@ -16,7 +16,7 @@ from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
-from clew.tasks import classify, forecast, generate, guess, regress, summarise, tag, translate
+from clew.tasks import classify, forecast, generate, guess, point, regress, summarise, tag, translate
 from clew.tasks.base import Cells, Job, Trained, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
@@ -25,6 +25,7 @@ TASKS: dict[str, ModuleType] = {
     "classify": classify,
     "forecast": forecast,
     "generate": generate,
+    "point": point,
     "regress": regress,
     "summarise": summarise,
     "tag": tag,
