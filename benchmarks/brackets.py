@@ -1,16 +1,18 @@
 """Does a stack follow brackets deeper and longer than it was trained on? And what do recurrences do without one?
 
-    python benchmarks/brackets.py [--languages one,two,parity] [--models stack,gru,...] [--seeds 0,1,2,3,4]
+    python benchmarks/brackets.py [--languages one,two,parity] [--models stack,gru,...] [--seeds 10,11,12,13,14]
 
 Writes results/6/brackets.json when all are asked for. A model reads a string token by token and says of each prefix
 whether it is balanced, open or broken (of parity: even or odd). It learns from strings of up to 40 tokens and up to 6
-brackets deep, every batch drawn anew. The weights that count are those that do best on a validation set of length 60
-and depth 8, and a run ends when there is no mistake there twice in a row. Then it is tested once, at length 200 and
-depth 20, where half of the strings are balanced at the end. Parity needs no stack: it is the control.
+brackets deep, every batch drawn anew. A run begins up to 5 times, from other weights each, until there is no mistake
+twice in a row on a validation set of length 60 and depth 8; the weights that do best there are those that count. Then
+it is tested once, at length 200 and depth 20, where half of the strings are balanced at the end. Parity needs no stack:
+it is the control.
 
-`stack` is a GRU of 10 units with one stack (`cells.StackMemory`), whose actions are blurred in training and whole
-afterwards; its options and its rate were chosen on the validation set, on seeds that are not reported. The others have
-64 units, no stack and one seed, and the better of two rates by the validation set. Two runs at a time, one thread each.
+`stack` is a gated MLP with one stack (`cells.StackMemory`), whose actions are blurred in training and whole afterwards.
+It has no memory of its own: a recurrence inside (`gru_stack`) can count short strings by itself, and then does so on
+long ones too. Width, rate and noise were chosen on the validation set, on seeds that are not reported. The others have
+64 units, no stack, and two rates in turn. `stack` has five seeds, the others one. Two runs at a time, one thread each.
 """
 
 from __future__ import annotations
@@ -28,29 +30,36 @@ import torch.nn.functional as F
 from result import commit, write
 from torch import Tensor, nn
 
-from clew.cells import GRU, RECURRENCES
+from clew.cells import GRU, RECURRENCES, Pointwise
+from clew.cells.mlp import GatedMLP
 from clew.cells.stack_memory import StackMemory
 from clew.data.brackets import brackets, parity
 from clew.data.synthetic import UNSCORED
 
 KINDS = {"one": 1, "two": 2, "parity": 1}  # of brackets; parity has two tokens and two answers of its own
 PLAIN = ("elman", "gru", "lstm", "mamba", "slstm")
-RATES = {"stack": (0.02,), **dict.fromkeys(PLAIN, (0.003, 0.01))}
+WIDTHS = {"stack": 24, "gru_stack": 10, **dict.fromkeys(PLAIN, 64)}
+RATES = {"stack": (0.01,), "gru_stack": (0.02,), **dict.fromkeys(PLAIN, (0.01, 0.003))}  # of a run's starts, in turn
 STACK = {"depth": 32, "width": 4, "noise": 1.0, "hard": True}
-WIDTHS = {"stack": 10, **dict.fromkeys(PLAIN, 64)}
-SEEDS, VALIDATION_SEED, TEST_SEED = (0, 1, 2, 3, 4), 1_000_001, 2_000_002
+SEEDS, VALIDATION_SEED, TEST_SEED = (10, 11, 12, 13, 14), 1_000_001, 2_000_003  # none was seen in the choice
 TRAINED, VALIDATED, TESTED = (40, 6), (60, 8), (200, 20)  # length and depth
-BATCH, STEPS, WARM_UP, CLIP = 32, 4000, 100, 1.0
+BATCH, STARTS, STEPS, WARM_UP, CLIP = 32, 5, 1500, 100, 1.0
 CHECK_EVERY, ROWS = 100, 1000
 BAR = 0.995
+
+
+def memoryless(input_size: int, width: int) -> Pointwise:
+    layers = nn.Linear(input_size, width), GatedMLP(width, 2 * width), nn.LayerNorm(width)
+    return Pointwise(nn.Sequential(*layers), input_size, width)
 
 
 class Model(nn.Module):
     def __init__(self, name: str, language: str) -> None:
         super().__init__()
         self.tokens, width = 2 * KINDS[language], WIDTHS[name]
-        if name == "stack":
-            self.body = StackMemory.around(GRU, self.tokens, width, **STACK)
+        inner = {"stack": memoryless, "gru_stack": GRU}
+        if name in inner:
+            self.body = StackMemory.around(inner[name], self.tokens, width, **STACK)
         else:
             self.body = RECURRENCES[name](self.tokens, width)
         self.head = nn.Linear(self.body.output_size, 3)
@@ -88,13 +97,10 @@ def score(model: Model, x_BT: Tensor, y_BT: Tensor) -> dict[str, float]:
     return {name: round(float(share.double().mean()), 5) for name, share in shares.items()}
 
 
-def run(language: str, name: str, rate: float, seed: int) -> dict[str, Any]:
-    """One model on one language, from the seed to the test."""
-    torch.set_num_threads(1)
-    begin = time.perf_counter()
-    torch.manual_seed(seed)
-    draws, validation = torch.Generator().manual_seed(seed), exactly(language, *VALIDATED, VALIDATION_SEED)
-    model = Model(name, language)
+def learn(model: Model, language: str, rate: float, draws: torch.Generator) -> tuple[dict[str, float], int]:
+    """Train from one start; the model is left with the weights that do best on the validation set. Their score there,
+    and the steps it took."""
+    validation = exactly(language, *VALIDATED, VALIDATION_SEED)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min(1.0, (s + 1) / WARM_UP) * (1 - s / STEPS))
     best, weights, step, clean = {"whole": -1.0, "prefixes": -1.0}, {}, 0, 0
@@ -113,15 +119,23 @@ def run(language: str, name: str, rate: float, seed: int) -> dict[str, Any]:
         if (now["whole"], now["prefixes"]) >= (best["whole"], best["prefixes"]):
             best, weights = now, copy.deepcopy(model.state_dict())
     model.load_state_dict(weights)
-    row = {
-        "test": score(model, *exactly(language, *TESTED, TEST_SEED)),
-        "validation": best,
-        "rate": rate,
-        "steps": step,
-    }
+    return best, step
+
+
+def run(language: str, name: str, seed: int) -> dict[str, Any]:
+    """One model on one language, from the seed to the test."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    begin, draws, tries = time.perf_counter(), torch.Generator().manual_seed(seed), []
+    while len(tries) < STARTS and not (tries and tries[-1][0]["whole"] == 1.0):
+        model, rate = Model(name, language), RATES[name][len(tries) % len(RATES[name])]
+        validation, steps = learn(model, language, rate, draws)
+        tries.append((validation, model, {"rate": rate, "steps": steps}))
+    validation, model, how = max(tries, key=lambda each: (each[0]["whole"], each[0]["prefixes"]))
+    row = {"test": score(model, *exactly(language, *TESTED, TEST_SEED)), "validation": validation, **how}
     parameters, seconds = sum(p.numel() for p in model.parameters()), round(time.perf_counter() - begin, 1)
-    print(language, name, seed, row, f"{seconds} s", flush=True)
-    return {**row, "parameters": parameters, "seconds": seconds}
+    print(language, name, seed, row, f"{len(tries)} starts, {seconds} s", flush=True)
+    return {**row, "starts": len(tries), "parameters": parameters, "seconds": seconds}
 
 
 def main() -> None:
@@ -135,14 +149,13 @@ def main() -> None:
     begin, code, figure = time.perf_counter(), commit(), {}
     with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         jobs = {
-            (language, name, seed): [pool.submit(run, language, name, rate, seed) for rate in RATES[name]]
+            (language, name, seed): pool.submit(run, language, name, seed)
             for language in languages
             for name in models
             for seed in (seeds if name == "stack" else seeds[:1])
         }
-        for (language, name, seed), runs in jobs.items():
-            rows = figure.setdefault(language, {}).setdefault(name, {"seeds": {}})["seeds"]
-            rows[seed] = max((job.result() for job in runs), key=lambda row: row["validation"]["whole"])
+        for (language, name, seed), job in jobs.items():
+            figure.setdefault(language, {}).setdefault(name, {"seeds": {}})["seeds"][seed] = job.result()
     for of_language in figure.values():
         for of_model in of_language.values():
             of_model["last"] = median(row["test"]["last"] for row in of_model["seeds"].values())

@@ -195,6 +195,9 @@ COMPOSED: dict[str, Build] = {
     "stack memory of a mamba": _stacked("mamba", state=2),
     "stack memory, everything": _stacked("gru", stacks=2, reads=2, noise=0.5, initial="learned"),
     "stack memory, hard": _stacked("lstm", hard=True),
+    "stack memory of a map": lambda: cells.StackMemory(
+        Pointwise(nn.Linear(INPUT + 5, H), INPUT + 5, H), depth=3, width=2, noise=0.5, hard=True
+    ),
     **{f"{name} pool": _pool(name) for name in POOLS},
     "user's linear": lambda: MinGRU(INPUT, H),
     "stack": lambda: Stack(LSTM(INPUT, H, projection=2), GRU(2, 5), Elman(5, 3), dropout=0.4),

@@ -25,7 +25,7 @@ from clew.cells.rwkv6 import RWKV6, RWKV6State
 from clew.cells.rwkv7 import RWKV7, RWKV7State
 from clew.cells.s5 import S5
 from clew.cells.slstm import SLSTM, SLSTMState
-from clew.cells.stack_memory import StackMemory, StackState
+from clew.cells.stack_memory import Lost, StackMemory, StackState
 
 RECURRENCES: dict[str, type[Recurrence]] = {
     "elman": Elman,
@@ -81,6 +81,7 @@ __all__ = [
     "IndRNN",
     "LSTMState",
     "LinearRecurrence",
+    "Lost",
     "MLSTMState",
     "Mamba",
     "Mamba2",
