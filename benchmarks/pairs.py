@@ -59,7 +59,7 @@ def trained(texts: dict[str, str], recipe: str, picture: str = "", **settings: A
 def by_length(run: Path, test: Path) -> list[dict[str, Any]]:
     """Scores of sources of so many words."""
     translator = clew.load(run)
-    found = pairs.grouped(pairs.read(read_for(run, test), [translator.columns.source], translator.columns.target))
+    found = pairs.of_tables([read_for(run, test)], *translator.columns)
     rows, least = [], 1
     for most in (*LENGTHS, 10_000):
         chosen = [pair for pair in found if least <= len(pair.source.split()) <= most]

@@ -58,6 +58,25 @@ PROOFS = {
         "float32 against float64 with decays near 0 and near 1, at T = 4,096 in the kernels and at T = 1,000 in chunks",
         "outputs and gradients within the bounds that the tests state: 1e-6 (decay 1e-6) to 2.5e-4 (1 - 1e-7)",
     ),
+    "6/search": (
+        ["tests/decode"],
+        "beam search: scores are the teacher-forced ones, beam 1 is greedy, a wide beam is the whole enumeration, wider"
+        " is never worse where all can be enumerated, rows together are rows one at a time",
+        "scores to 1e-5 over the table of recurrences, a test for each, none failing",
+    ),
+    "6/laws": (
+        ["tests/laws/test_context.py", "tests/models", "tests/tasks/test_translate.py", "tests/tasks/test_point.py"],
+        "attention, decoders over recurrences and pointers under the laws with their context; every recurrence as"
+        " encoder and decoder of a text and of an order",
+        "float64 to 1e-10, float32 to 1e-5, none failing",
+    ),
+    "6/bad_input": (
+        ["tests/decode/test_stopping.py", "tests/decode/test_unsearchable.py", "tests/data/test_pairs.py"]
+        + ["tests/data/test_items.py"],
+        "empty sources and targets, columns that are none, beams wider than the vocabulary, constraints that contradict"
+        " each other, a model that never ends",
+        "clear errors or bounded results, a test for each, none failing",
+    ),
     "3/lanes": (
         ["tests/training/test_truncated.py"],
         "k2 = T gives the gradient of full BPTT; windows carry the state of the whole pass; accumulated gradients are"

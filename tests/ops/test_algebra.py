@@ -315,6 +315,13 @@ def test_what_does_not_fit_is_refused() -> None:
     refused("linear 3", "reset must be bool", lambda problem: {"reset": torch.zeros(4, dtype=torch.bool)})
 
 
+@pytest.mark.parametrize("how", ["reference", "torch"])
+def test_heads_that_do_not_share_keys_equally(how: str) -> None:
+    problem = Problem("matrix 3 5 1 3 2", 2, 40)
+    with ops.reference() if how == "reference" else ops.only("torch"), pytest.raises(ShapeError, match="cannot share"):
+        problem.scan(*problem.inputs)
+
+
 @compiled
 @pytest.mark.parametrize("name", SMALL)
 def test_one_input_at_a_time_needs_a_gradient(name: str) -> None:

@@ -150,9 +150,15 @@ def test_attention_that_cannot_point(tmp_path: Path, setting: dict[str, str]) ->
         clew.train(file, tmp_path / "run", **{**SORTING, **setting})
 
 
+def test_a_search_too_wide(sorted_run: Path, tmp_path: Path, run_clew) -> None:
+    said = run_clew("predict", sorted_run, write(tmp_path / "a.jsonl", numbers(2, 0)), "--beam", 5000)
+    assert said.code == 2
+    assert said.err.startswith("clew: decode.beam: input should be less than or equal to 1000")
+
+
 def test_keys_that_say_nothing_here(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", numbers(40, 0))
-    for setting in ({"pooling": "max"}, {"label_smoothing": 0.1}, {"tied": True}):
+    for setting in ({"pooling": "max"}, {"label_smoothing": 0.1}, {"tied": True}, {"copying": True}):
         with pytest.raises(ConfigError, match="says nothing to the task 'point'"):
             clew.train(file, tmp_path / "run", **{**SORTING, **setting})
 

@@ -135,6 +135,7 @@ def test_text_is_written_as_seed_and_temperature_say(runs: dict[str, Path], run_
     assert written("--seed", 1) != written("--seed", 2)
     assert written("--temperature", 0) == written("--temperature", 0, "--seed", 5)
     assert written("--temperature", 0) == written("--top-k", 1, "--seed", 3)
+    assert written("--temperature", 0) == written("--min-p", 0.999, "--seed", 3) != written("--seed", 3)
     assert len(written()) == len("the ") + 60 + 1
     as_json = json.loads(written("--json"))
     assert as_json["prompt"] + as_json["text"] == written()[:-1]

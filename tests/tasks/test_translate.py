@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,14 @@ def test_every_recurrence_reads_and_writes(table: Path, tmp_path: Path, cell: st
         {"recipe": {"train": {"coverage": 0.5}}},
         {"copying": True, "source_unit": "character", "target_unit": "character"},
         {"copying": True, "source_unit": "word", "target_unit": "word", "feed": True, "beam": 3},
-        {"copying": True, "target_unit": "piece", "tied": True, "embedding": 32, "scheduled_sampling": 0.5},
+        {
+            "copying": True,
+            "source_unit": "auto",
+            "target_unit": "piece",
+            "tied": True,
+            "embedding": 32,
+            "scheduled_sampling": 0.5,
+        },
         {"entropy_matching": 0.1, "label_smoothing": 0.0},
         {"decoder": "gru", "cell": "lstm", "layers": 2, "bidirectional": False, "dropout": 0.2},
     ],
@@ -176,12 +184,45 @@ def test_options(table: Path, tmp_path: Path, settings: dict) -> None:
     assert trained.write(["abc"]) == clew.load(tmp_path / "run").write(["abc"])
 
 
-def test_scheduled_sampling_at_0_is_teacher_forcing(table: Path, tmp_path: Path) -> None:
-    made = [
-        clew.train(table, tmp_path / name, **{**FAST, **UNITS, "steps": 4, **settings})["valid"]["nats"]
-        for name, settings in (("a", {}), ("b", {"scheduled_sampling": 0.0}), ("c", {"scheduled_sampling": 0.9}))
-    ]
-    assert made[0] == made[1] != made[2]
+def test_what_is_copied_is_cut_alike(table: Path, tmp_path: Path) -> None:
+    """The unit that is named counts for both."""
+    for name, units in (("a", {"source_unit": "character"}), ("b", {"target_unit": "word"})):
+        clew.train(
+            table, tmp_path / name, task="translate", **{**FAST, **units, "copying": True, "steps": 1, "longest": 3}
+        )
+        data = config.load_recipe(tmp_path / name / "recipe.toml")["data"]
+        assert data["source_unit"] == data["target_unit"] == next(iter(units.values()))
+
+
+def test_scores_say_how_they_were_computed(
+    run: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sacrebleu's signature stands beside its figures; without the library there are edits alone, which is said."""
+    saved = json.loads((run / "metrics.json").read_text())
+    assert saved["signatures"].keys() == {"bleu", "chrf"}
+    assert "tok:13a" in saved["signatures"]["bleu"]
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    made = clew.train(table, tmp_path / "run", **{**FAST, **UNITS, "steps": 1})
+    assert made["metrics"].keys() == {"token_error", "exact"}
+    assert made["signatures"] == {}
+    assert capsys.readouterr().err.count("BLEU and chrF need the library sacrebleu") == 1
+
+
+def test_validation_counts_what_can_be_written(tmp_path: Path) -> None:
+    """Where units are looked up in lower case, a capital in the reference is no mistake."""
+    rows = [("Ab", "Cd Ef"), ("Ba", "Ef Cd")] + [("ab", "cd ef"), ("ba", "ef cd")]
+    (tmp_path / "a.tsv").write_text("x\ty\n" + "".join(f"{i}{a}\t{b}\n" for i in range(30) for a, b in rows))
+    given = {**FAST, **UNITS, "task": "translate", "lowercase": True, "steps": 150}
+    made = clew.train(tmp_path / "a.tsv", tmp_path / "run", **given)
+    assert made["valid"]["exact"] == 1.0
+
+
+@pytest.mark.parametrize("beam", [5000, -1])
+def test_a_search_too_wide(run: Path, table: Path, beam: int, run_clew) -> None:
+    said = run_clew("predict", run, table, "--beam", beam)
+    assert said.code == 2
+    assert f"beam: input should be less than or equal to 1000 (got {beam})" in said.err or beam < 0
+    assert len(said.err.strip().splitlines()) <= 2
 
 
 def test_what_cannot_be_done_is_said(table: Path, tmp_path: Path) -> None:
@@ -196,6 +237,8 @@ def test_what_cannot_be_done_is_said(table: Path, tmp_path: Path) -> None:
     refused(DataError, "source and as target", target="word", inputs=["word"])
     refused(ConfigError, "needs a decoder with attention", recipe={"decode": {"coverage": 0.1}}, attention="none")
     refused(ConfigError, "horizon says nothing", horizon=3)
+    refused(ConfigError, "cut alike in source and target", copying=True)
+    refused(ConfigError, "cut alike", copying=True, source_unit="word+character", target_unit="auto")
     (tmp_path / "gap.tsv").write_text("word\tback\n" + "ab\tb a\n" * 30 + "cd\t\n")
     refused(DataError, "the target is empty", tmp_path / "gap.tsv")
     (tmp_path / "gap.tsv").write_text("word\tback\n" + "ab\tb a\n" * 30)

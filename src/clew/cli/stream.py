@@ -13,7 +13,7 @@ from clew.cli.show import print_json
 from clew.errors import DataError
 from clew.stream import Session
 from clew.tasks import load
-from clew.tasks.base import Trained
+from clew.tasks.base import Streamed
 
 
 def stream(
@@ -33,7 +33,7 @@ def stream(
         raise typer.Exit(130) from None
 
 
-def _answer_lines(session: Session, trained: Trained) -> None:
+def _answer_lines(session: Session, trained: Streamed) -> None:
     for row, line in enumerate(_lines(), 1):
         if not line.strip() and not trained.reads_text:
             continue

@@ -97,6 +97,22 @@ def by_length(examples: Sequence[Example], batch: int) -> Iterator[np.ndarray]:
     yield from (order[i : i + batch] for i in range(0, len(order), batch))
 
 
+def like_lengths(lengths: np.ndarray, batch: int, seed: int, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
+    """Indices of all sequences in batches of like length, from number `start` on: the order of an epoch.
+
+    Args:
+        lengths: (K, N), those of the last row count first.
+    """
+    random = _generator(seed, epoch)
+    order = random.permutation(lengths.shape[1])
+    at_once = SORTED_AT_ONCE * batch
+    for i in range(0, len(order), at_once):
+        part = order[i : i + at_once]
+        order[i : i + at_once] = part[np.lexsort(lengths[:, part])]
+    batches = [order[i : i + batch] for i in range(0, len(order), batch)]
+    yield from (batches[k] for k in random.permutation(len(batches))[start:])
+
+
 class Buckets:
     """Whole sequences in batches of like length.
 
@@ -115,15 +131,8 @@ class Buckets:
 
     def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on."""
-        random = _generator(seed, epoch)
-        order = random.permutation(len(self.examples))
-        at_once = SORTED_AT_ONCE * self.batch
-        for i in range(0, len(order), at_once):
-            part = order[i : i + at_once]
-            order[i : i + at_once] = part[np.argsort(self.lengths[part], kind="stable")]
-        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        for k in random.permutation(len(batches))[start:]:
-            yield collate([self.examples[i] for i in batches[k]], self.every)
+        for rows in like_lengths(self.lengths[None], self.batch, seed, epoch, start):
+            yield collate([self.examples[i] for i in rows], self.every)
 
 
 class Lanes:

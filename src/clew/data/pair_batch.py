@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clew.data.batch import SORTED_AT_ONCE
+from clew.data.batch import like_lengths
 from clew.data.vocabulary import END
 
 
@@ -99,12 +99,5 @@ class PairBuckets:
 
     def epoch(self, seed: int, epoch: int, start: int = 0) -> Iterator[PairBatch]:
         """The batches of an epoch from number `start` on."""
-        random = np.random.Generator(np.random.PCG64([seed, epoch]))
-        order = random.permutation(len(self.examples))
-        at_once = SORTED_AT_ONCE * self.batch
-        for i in range(0, len(order), at_once):
-            part = order[i : i + at_once]
-            order[i : i + at_once] = part[np.lexsort(self.lengths[:, part])]  # the last key, the source's, comes first
-        batches = [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
-        for k in random.permutation(len(batches))[start:]:
-            yield collate_pairs([self.examples[i] for i in batches[k]])
+        for rows in like_lengths(self.lengths, self.batch, seed, epoch, start):
+            yield collate_pairs([self.examples[i] for i in rows])

@@ -108,6 +108,11 @@ def grouped(pairs: Iterable[Pair]) -> list[Pair]:
     return list(found.values())
 
 
+def of_tables(tables: Iterable[Table], source: str, target: str) -> list[Pair]:
+    """The pairs of several tables, each source once."""
+    return grouped(pair for table in tables for pair in read(table, [source], target))
+
+
 def single(pairs: Iterable[Pair]) -> list[Pair]:
     """A pair for each target: what is learned from."""
     return [pair._replace(targets=[target]) for pair in pairs for target in pair.targets]

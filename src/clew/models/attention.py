@@ -36,7 +36,7 @@ class Attend(Recurrence):
     Example:
         >>> attend = Attend(Additive(64, 128), 64, 128, 64)
         >>> y, state = attend(h_BTQ, None, source)
-        >>> weights = attend.alignment(h_BTQ, None, source)
+        >>> y, weights_BTS, state = attend.traced(h_BTQ, attend.init_state(B, source), source, None)
     """
 
     def __init__(self, score: Score, query: int, value: int, width: int) -> None:

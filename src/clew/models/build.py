@@ -159,6 +159,11 @@ def paired(recipe: Recipe, source: Vocabulary, target: Vocabulary, cells: Table 
         ConfigError: an unknown cell, option or attention; tied vectors of another width than what is put out.
     """
     m, t = recipe.model, recipe.train
+    if m.attention_heads and m.attention != "multi_head":
+        hint = "set model.attention = multi_head, or leave it out"
+        raise ConfigError(f"model.attention_heads says nothing to '{m.attention}' attention", hint=hint)
+    if m.copying and t.entropy_matching:
+        raise ConfigError("train.entropy_matching says nothing where words are copied", hint="leave one of them out")
     width = m.embedding or min(m.width, 128)
     encoder = body_of(m, 1, cells, embedding(source, width, m.letters, m.word_dropout))
     units, summary, attends = embedding(target, width, m.letters, 0.0), summary_size(encoder), m.attention != "none"

@@ -90,7 +90,8 @@ class ScaledDot(Score):
         super().__init__()
         self.heads, size = heads, size or query
         if heads < 1 or size % heads or value % heads:
-            raise ShapeError(f"{heads} heads cannot share {size} units of keys and {value} of the source equally")
+            what = f"{heads} heads cannot share {size} units of keys and {value} of the source equally"
+            raise ShapeError(what, hint="take a number of heads that divides both")
         self.to_query, self.to_keys = nn.Linear(query, size, bias=False), nn.Linear(value, size, bias=False)
         self.to_values = nn.Linear(value, value, bias=False) if heads > 1 else None
 

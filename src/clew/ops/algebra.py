@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clew.errors import ShapeError
 from clew.ops import definition as ref
 
 
@@ -87,7 +88,14 @@ def each_head(x_BTGK: Tensor | None, heads: int) -> Tensor | None:
     """What the heads of a group share, for each of them: (B, T, heads, K)."""
     if x_BTGK is None or x_BTGK.shape[2] == heads:
         return x_BTGK
-    return x_BTGK.repeat_interleave(heads // x_BTGK.shape[2], 2)
+    return x_BTGK.repeat_interleave(heads_of_group(heads, x_BTGK.shape[2]), 2)
+
+
+def heads_of_group(heads: int, groups: int) -> int:
+    """How many heads share keys. Raises ShapeError where not all groups have as many."""
+    if not groups or heads % groups:
+        raise ShapeError(f"{heads} heads cannot share {groups} keys equally")
+    return heads // groups
 
 
 def matrix(q, k, v, w, a, b, S, initial, lengths, reset):

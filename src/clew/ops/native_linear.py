@@ -59,8 +59,8 @@ class Kernel(NamedTuple):
                 raise ShapeError(f"{name} must be ({', '.join(letters)}), got {tuple(tensor.shape)} where {known}")
         if self is MATRIX and sizes["W"] not in (1, sizes["K"]):
             raise ShapeError(f"w must have one decay for a head or one for each of {sizes['K']} keys, got {sizes['W']}")
-        if self is MATRIX and (not sizes["G"] or sizes["H"] % sizes["G"]):
-            raise ShapeError(f"{sizes['H']} heads cannot share {sizes['G']} keys equally")
+        if self is MATRIX:
+            algebra.heads_of_group(sizes["H"], sizes["G"])
         if "P" in sizes and sizes["P"] != sizes["W"] - 1:
             raise ShapeError(f"a convolution of {sizes['W']} taps has a past of {sizes['W'] - 1}, got {sizes['P']}")
         return sizes

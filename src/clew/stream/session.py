@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clew import tree
-from clew.tasks.base import Heard, Trained
+from clew.tasks.base import Heard, Streamed
 from clew.tree import State
 
 
@@ -30,7 +30,7 @@ class Session:
         >>> forecast = session.push(315.4)["forecast"]            # the next H values of the target
     """
 
-    def __init__(self, trained: Trained, horizon: int = 0) -> None:
+    def __init__(self, trained: Streamed, horizon: int = 0) -> None:
         self.trained, self.horizon = trained, horizon
         self.reset()
 

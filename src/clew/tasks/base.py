@@ -53,9 +53,6 @@ class Heard(NamedTuple):
 class Trained(Protocol):
     """A model with what was found from its training part: raw values in, answers in their own terms out."""
 
-    reads_text: bool
-    reads_line_ends: bool  # whether the end of a line is something to read
-
     @property
     def model(self) -> Single | Paired | PointerNet: ...
 
@@ -65,6 +62,16 @@ class Trained(Protocol):
 
     def evaluate(self, tables: list[Table]) -> Scores: ...
     def predictions(self, table: Table, horizon: int = 0) -> Predictions: ...
+
+
+class Streamed(Trained, Protocol):
+    """One that can also answer a stream, line by line."""
+
+    reads_text: bool
+    reads_line_ends: bool  # whether the end of a line is something to read
+
+    @property
+    def model(self) -> Single: ...
 
     def opening(self) -> np.ndarray:
         """The steps (T, I) with which every stream begins; often none."""

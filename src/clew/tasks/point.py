@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from clew.config import Decode, Recipe
+from clew.config import Decode, Recipe, build
 from clew.data import inputs, items
 from clew.data.inputs import Input, Raw, TextInput
 from clew.data.items import ItemRecord
 from clew.data.pair_batch import PairBuckets, PairExample, collate_pairs
-from clew.data.split import grouped, shared
+from clew.data.split import shared
 from clew.data.table import Table
 from clew.data.vocabulary import END
 from clew.decode.pool import Hypothesis
@@ -34,8 +34,8 @@ from clew.metrics import Edits, Tokens, length_ratio
 from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say
-from clew.tasks.records import set_apart
+from clew.tasks.base import Cells, Job, Predictions, Scores, say
+from clew.tasks.records import deal
 from clew.training.feed import to_device
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 UNUSED = (
     *("data.group", "data.channels", "data.season", "data.horizon", "data.anchor", "data.target_unit"),
-    *("model.mode", "model.pooling", "model.attention_heads", "model.feed", "model.tied"),
+    *("model.mode", "model.pooling", "model.attention_heads", "model.feed", "model.tied", "model.copying"),
     *("train.window", "train.stride", "train.supervise", "train.label_smoothing", "train.class_weights"),
     *("train.scheduled_sampling", "train.coverage", "train.entropy_matching", "decode.coverage"),
 )
@@ -59,18 +59,15 @@ class Orderer:
         whole: whether every order holds all items.
     """
 
-    reads_line_ends = False
-
     def __init__(self, model: PointerNet, source: Input, order: str, whole: bool, decode: Decode) -> None:
         self.model, self.source, self.order, self.whole, self.decode = model, source, order, whole, decode
-        self.reads_text = isinstance(source, TextInput)
 
     def to_json(self) -> dict[str, Any]:
         return {"input": self.source.to_json(), "order": self.order, "whole": self.whole}
 
     def searching(self, **changes: Any) -> Orderer:
         """The same model with other words on how orders are found: see the recipe's [decode]."""
-        decode = Decode(**{**self.decode.model_dump(), **changes})
+        decode = build({"decode": self.decode.model_dump() | changes}).decode
         return Orderer(self.model, self.source, self.order, self.whole, decode)
 
     @torch.no_grad()
@@ -130,15 +127,6 @@ class Orderer:
         ]
         return Predictions(["row", self.order, "nats"], rows)
 
-    def opening(self) -> np.ndarray:
-        return np.empty((0, 1))
-
-    def from_line(self, value: Any) -> np.ndarray:
-        raise NotImplementedError("a session begins with the model's state, which needs items")
-
-    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
-        raise NotImplementedError("a session begins with the model's state, which needs items")
-
 
 def metrics(orders: Sequence[np.ndarray], records: Sequence[ItemRecord]) -> dict[str, float]:
     """How near orders come to those of the records."""
@@ -163,7 +151,13 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     if unit not in ("auto", "word", "word+character"):
         hint = "set data.source_unit = word+character or word"
         raise ConfigError(f"an item cannot be cut into the unit '{unit}'", hint=hint)
-    parts = _parts(recipe, tables, source, order)
+    found = source  # the items as they stand, before anything is learned from them
+    parts = deal(
+        recipe,
+        tables,
+        lambda some: [record for table in some for record in items.read(table, found, order)],
+        lambda some: found.keys([record.items for record in some]),
+    )
     train, valid, test = parts
     raws = [record.items for record in train]
     source = source.fit(raws, unit, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
@@ -235,18 +229,3 @@ def _model(recipe: Recipe, source: Input, whole: bool, cells: Cells | None) -> P
 def _whole(records: Sequence[ItemRecord]) -> bool:
     """Whether every order holds all items; none holds one twice."""
     return all(len(record.order) == len(record.items) for record in records)
-
-
-def _parts(recipe: Recipe, tables: list[Table], source: Input, order: str) -> list[list[ItemRecord]]:
-    """Training, validation and test records; equal items land in one part."""
-    left, named_tables = set_apart(recipe, tables)
-
-    def read(some: list[Table]) -> list[ItemRecord]:
-        return [record for table in some for record in items.read(table, source, order)]
-
-    named = {name: read(part) for name, part in named_tables.items()}
-    found = read(left)
-    fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
-    indices = grouped(source.keys([record.items for record in found]), fractions[0], fractions[1], recipe.seed)
-    parts = [[found[i] for i in index] for index in indices]
-    return [parts[0], named.get("valid", parts[1]), named.get("test", parts[2])]

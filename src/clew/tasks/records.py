@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from clew.data.split import grouped, shared
 from clew.data.table import Table, texts
 from clew.errors import DataError
 
+T = TypeVar("T")
 Read = Callable[[Table, Input], list[Any]]  # the answers of a table's records, one each
 
 
@@ -77,6 +78,23 @@ def part(
     valid, test = named.get("valid", valid), named.get("test", test)
     known = source.keys([record.raw for record in train])
     return Parts(train, valid, test, shared(known, source.keys([record.raw for record in test])))
+
+
+def deal(
+    recipe: Recipe, tables: list[Table], read: Callable[[list[Table]], list[T]], keys: Callable[[list[T]], Any]
+) -> list[list[T]]:
+    """Training, validation and test records; those with equal keys land in one part.
+
+    Raises:
+        DataError: a part would be empty, or a source of one cannot be read.
+    """
+    left, named_tables = set_apart(recipe, tables)
+    named = {name: read(some) for name, some in named_tables.items()}
+    found = read(left)
+    fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
+    indices = grouped(keys(found), fractions[0], fractions[1], recipe.seed)
+    train, valid, test = ([found[i] for i in index] for index in indices)
+    return [train, named.get("valid", valid), named.get("test", test)]
 
 
 def set_apart(recipe: Recipe, tables: list[Table]) -> tuple[list[Table], dict[str, list[Table]]]:

@@ -11,7 +11,7 @@ __all__ = ["DEFAULTS", "UNUSED", "prepare", "restore"]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     **TRANSLATE,
-    "data": {"source_unit": "piece", "vocabulary": 20_000},
+    "data": {"vocabulary": 20_000},
     "model": {**TRANSLATE["model"], "attention": "additive", "copying": True},
     "decode": {"beam": 4, "no_repeat": 3},
 }

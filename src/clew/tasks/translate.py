@@ -14,19 +14,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from clew.config import Recipe
+from clew.config import Data, Recipe
 from clew.data import pairs
 from clew.data import vocabulary as vocabularies
 from clew.data.pair_batch import PairBuckets
-from clew.data.pairs import Pair
-from clew.data.split import grouped, same_input_keys, shared
+from clew.data.split import same_input_keys, shared
 from clew.data.table import Table
 from clew.errors import ConfigError, RunError
 from clew.models.build import paired
-from clew.tasks.base import Cells, Job, say
+from clew.tasks.base import Cells, Job, Scores, say
 from clew.tasks.classify import unit
 from clew.tasks.picture import draw_alignments
-from clew.tasks.records import set_apart
+from clew.tasks.records import deal
 from clew.tasks.translator import UNSEEN, Columns, Translator
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -38,6 +37,7 @@ UNUSED = (
     *("model.mode", "model.pooling", "train.class_weights", "train.window", "train.stride", "train.supervise"),
 )
 WATCHED = 500  # sources of the validation part that are written out, greedily, at each validation
+WRITTEN = {"word": "piece", "word+character": "piece"}  # a unit that is read: the one that is written, if another
 DRAWN = 3  # alignments in the picture of a run
 
 
@@ -49,14 +49,17 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         say(f"source: '{columns.source}'; target: '{columns.target}'")
     if recipe.decode.coverage and recipe.model.attention == "none":
         raise ConfigError(UNSEEN, hint="leave it out, or set model.attention")
-    train, valid, test = _parts(recipe, tables, columns)
+    train, valid, test = deal(
+        recipe,
+        tables,
+        lambda some: pairs.of_tables(some, *columns),
+        lambda some: same_input_keys([pair.source for pair in some]),
+    )
     learned = pairs.single(train)
     texts = [pair.source for pair in train], [pair.targets[0] for pair in learned]
-    units = unit(texts[0]) if d.source_unit == "auto" else d.source_unit, d.target_unit
-    if d.target_unit == "auto":
-        units = units[0], {"word": "piece", "word+character": "piece"}.get(units[0], units[0])
+    units = _units(d, texts[0], recipe.model.copying)
     if recipe.model.copying:
-        units, texts = (units[1], units[1]), (texts[0] + texts[1],) * 2
+        texts = (texts[0] + texts[1],) * 2
     source, target = (
         vocabularies.fit(name, some, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
         for name, some in zip(units, texts, strict=True)
@@ -70,34 +73,26 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     def validate() -> dict[str, float]:
         nats = trained.nats(teacher).result()["nats"]
         greedy = trained.searching(beam=1).write([pair.source for pair in watched])
-        found = trained._edits(greedy, [pair.targets for pair in watched])
+        found = trained.edits(greedy, [pair.targets for pair in watched])
         return {"loss": found["token_error"] + 0.01 * min(nats, 10.0), "nats": nats, **found}
 
-    recipe = recipe.model_copy(
-        update={
-            "data": d.model_copy(
-                update={
-                    "inputs": [columns.source],
-                    "target": columns.target,
-                    "source_unit": units[0],
-                    "target_unit": units[1],
-                }
-            )
-        }
-    )
+    found = {"inputs": [columns.source], "target": columns.target, "source_unit": units[0], "target_unit": units[1]}
+    recipe = recipe.model_copy(update={"data": d.model_copy(update=found)})
     batches = PairBuckets(examples, t.batch)
     sizes = {"train": len(train), "valid": len(valid), "test": len(test)}
     facts: dict[str, Any] = {"parts": sizes, "units": {"source": source.size, "target": target.size}}
     if seen := shared(*(same_input_keys([pair.source for pair in part]) for part in (train, test))):
         facts["test_seen_in_training"] = seen
 
+    def score() -> Scores:
+        scores, facts["signatures"] = trained.score(test)
+        return scores
+
     def draw(folder: Path) -> None:
         if trained.model.decoder.attend is not None:
             draw_alignments(folder / "alignment.svg", [trained.alignment(pair.source) for pair in test[:DRAWN]])
 
-    return Job(
-        recipe, trained, batches, validate, lambda: trained.score(test), every=len(batches), facts=facts, draw=draw
-    )
+    return Job(recipe, trained, batches, validate, score, every=len(batches), facts=facts, draw=draw)
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Translator:
@@ -113,16 +108,15 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
     return Translator(paired(recipe, source, target, cells), columns, source, target, longest, recipe.decode)
 
 
-def _parts(recipe: Recipe, tables: list[Table], columns: Columns) -> list[list[Pair]]:
-    """Training, validation and test pairs; a source stands in one part alone, and there once."""
-    left, named_tables = set_apart(recipe, tables)
-
-    def read(some: list[Table]) -> list[Pair]:
-        return pairs.grouped(pair for table in some for pair in pairs.read(table, [columns.source], columns.target))
-
-    named = {name: read(part) for name, part in named_tables.items()}
-    found = read(left)
-    fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
-    indices = grouped(same_input_keys([pair.source for pair in found]), fractions[0], fractions[1], recipe.seed)
-    parts = [[found[i] for i in index] for index in indices]
-    return [parts[0], named.get("valid", parts[1]), named.get("test", parts[2])]
+def _units(data: Data, sources: list[str], copying: bool) -> tuple[str, str]:
+    """What sources and targets are cut into; what is copied is the same in both."""
+    guess = unit(sources)
+    asked = {name for name in (data.source_unit, data.target_unit) if name != "auto"}
+    if not copying:
+        source = guess if data.source_unit == "auto" else data.source_unit
+        return source, WRITTEN.get(source, source) if data.target_unit == "auto" else data.target_unit
+    if len(asked) > 1 or "word+character" in asked:
+        what = "what is copied is cut alike in source and target, into what can be written"
+        raise ConfigError(what, hint="set data.target_unit alone, or model.copying = false")
+    both = asked.pop() if asked else WRITTEN.get(guess, guess)
+    return both, both

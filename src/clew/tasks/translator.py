@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from clew.config import Decode
+from clew.config import Decode, build
 from clew.data import pairs
-from clew.data.pair_batch import collate_pairs
-from clew.data.pairs import Pair, PairExample
+from clew.data.pair_batch import PairBatch, PairExample, collate_pairs
+from clew.data.pairs import Pair
 from clew.data.table import Table, column_name
 from clew.data.vocabulary import END, Vocabulary, Words
 from clew.data.vocabulary.known import Known
@@ -21,7 +21,7 @@ from clew.metrics import Edits, Sequences, Tokens
 from clew.models.heads.copying import CopyHead
 from clew.models.paired import Paired
 from clew.models.source import Source
-from clew.tasks.base import Heard, Predictions, Scores
+from clew.tasks.base import Predictions, Scores, say
 
 UNSEEN = "decode.coverage needs a decoder with attention"
 AT_ONCE = 64  # sources that are read together
@@ -34,8 +34,6 @@ class Columns(NamedTuple):
 
 class Translator:
     """A trained model of pairs."""
-
-    reads_text, reads_line_ends = True, False
 
     def __init__(
         self, model: Paired, columns: Columns, source: Vocabulary, target: Vocabulary, longest: int, decode: Decode
@@ -53,7 +51,7 @@ class Translator:
 
     def searching(self, **changes: Any) -> Translator:
         """The same model with other words on how texts are found: see the recipe's [decode]."""
-        decode = Decode(**{**self.decode.model_dump(), **changes})
+        decode = build({"decode": self.decode.model_dump() | changes}).decode
         return Translator(self.model, self.columns, self.source, self.target, self.longest, decode)
 
     @property
@@ -78,7 +76,7 @@ class Translator:
         order = np.argsort([-len(example.source) for example in sources], kind="stable")
         never = torch.tensor(self.target.unwritable, dtype=torch.int64, device=device)
         for rows in (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE)):
-            context = self._encoded([sources[i] for i in rows])
+            context = self._encoded(collate_pairs([sources[i] for i in rows]))
             begin = torch.full((len(rows), 1), END, device=device)
             logp, state = self.model.step(begin, self.model.init_state(len(rows), context), context)
             best = beam(
@@ -99,8 +97,8 @@ class Translator:
                 found[i] = hypotheses
         return found
 
-    def _encoded(self, examples: Sequence[PairExample]) -> Source:
-        batch, device = collate_pairs(examples), next(self.model.parameters()).device
+    def _encoded(self, batch: PairBatch) -> Source:
+        device = next(self.model.parameters()).device
         copied = None if batch.copied is None else batch.copied.to(device)
         return self.model.encode(batch.source.to(device), batch.source_lengths.to(device), copied)
 
@@ -129,7 +127,7 @@ class Translator:
         order = np.argsort([len(example.source) for example in examples], kind="stable")
         for rows in (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE)):
             batch = collate_pairs([examples[i] for i in rows])
-            context = self._encoded([examples[i] for i in rows])
+            context = self._encoded(batch)
             logp, _ = self.model(batch.x.to(device), None, context, lengths=batch.lengths)
             nats = -logp.gather(-1, batch.target.to(device)[..., None])[..., 0][batch.supervised.to(device)]
             metric.update(float(nats.sum()), int(batch.lengths.sum()))
@@ -139,19 +137,27 @@ class Translator:
         """What is counted as a token."""
         return list(text) if self.target.unit in ("character", "byte") else text.split()
 
-    def score(self, found: Sequence[Pair]) -> Scores:
-        texts = [pair.source for pair in found]
-        references = [pair.targets for pair in found]
-        return self._metrics(self.write(texts), references), {"source": self._metrics(texts, references)}, len(found)
-
-    def _metrics(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        texts = [self._as_written(text) for text in texts]
-        references = [[self._as_written(text) for text in known] for known in references]
+    def score(self, found: Sequence[Pair]) -> tuple[Scores, dict[str, str]]:
+        """How well it writes, and what sacrebleu says of how that was computed; edits alone where it is missing."""
+        texts, references = [pair.source for pair in found], [pair.targets for pair in found]
+        written = self.write(texts)
         try:
-            metric = Sequences(self.cut)
-        except ConfigError:
-            return self._edits(texts, references)
-        metric.update(texts, references)
+            ours, given = self._sequences(written, references), self._sequences(texts, references)
+        except ConfigError as error:
+            say(f"bleu and chrf are left out: {error}")
+            scores = self.edits(written, references), {"source": self.edits(texts, references)}, len(found)
+            return scores, {}
+        return (ours.result(), {"source": given.result()}, len(found)), ours.signatures
+
+    def _sequences(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Sequences:
+        metric = Sequences(self.cut)
+        metric.update([self._as_written(text) for text in texts], [list(map(self._as_written, r)) for r in references])
+        return metric
+
+    def edits(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Edits and matches alone, of texts as they could be written at best."""
+        metric, cut = Edits(), lambda text: self.cut(self._as_written(text))
+        metric.update([cut(text) for text in texts], [[cut(text) for text in known] for known in references])
         return metric.result()
 
     def _as_written(self, text: str) -> str:
@@ -160,16 +166,8 @@ class Translator:
         text = text.lower() if isinstance(target, Known) and target.lowercase else text
         return " ".join(target.cut(text)) if isinstance(target, Words) else text
 
-    def _edits(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        metric = Edits()
-        metric.update([self.cut(text) for text in texts], [[self.cut(text) for text in known] for known in references])
-        return metric.result()
-
     def evaluate(self, tables: list[Table]) -> Scores:
-        return self.score(pairs.grouped(pair for table in tables for pair in self._pairs(table)))
-
-    def _pairs(self, table: Table) -> list[Pair]:
-        return pairs.read(table, [self.columns.source], self.columns.target)
+        return self.score(pairs.of_tables(tables, *self.columns))[0]
 
     def predictions(self, table: Table, horizon: int = 0, nbest: int = 1) -> Predictions:
         """One row a source, or `nbest` of them, the best first."""
@@ -187,16 +185,7 @@ class Translator:
         best = self.search([text])[0]
         units, written = self.source.encode(text), np.array(best[0].units if best else [], dtype=np.int64)
         copied, words = self.target.read(text) if self.copies else (None, [])
-        example = PairExample(units, written, copied)
-        weights = self.model.alignment(collate_pairs([example]).x, self._encoded([example]))[0].double().cpu().numpy()
+        batch = collate_pairs([PairExample(units, written, copied)])
+        weights = self.model.alignment(batch.x, self._encoded(batch))[0].double().cpu().numpy()
         source = [self.source.decode([int(n)]) for n in units[:, 0]]
         return source, [*(self.target.decode([int(n)], words) for n in written), "end"], weights
-
-    def opening(self) -> np.ndarray:
-        return np.empty((0, 1))
-
-    def from_line(self, value: Any) -> np.ndarray:
-        raise NotImplementedError("a session begins with the model's state, which needs a source")
-
-    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
-        raise NotImplementedError("a session begins with the model's state, which needs a source")
