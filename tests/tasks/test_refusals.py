@@ -45,6 +45,7 @@ def test_both_columns_that_part_the_rows_are_hidden(tmp_path: Path) -> None:
     [
         ("classify", {"horizon": 3}),
         ("tag", {"pooling": "max"}),
+        ("classify", {"crf": True}),
         ("regress", {"class_weights": "balanced"}),
         ("generate", {"group": "text"}),
         ("generate", {"pooling": "attention"}),

@@ -126,6 +126,8 @@ class Model(Section):
     """Whether a decoder reads what it put out last, and with it where it looked."""
     tied: bool = False
     """Whether a decoder's units are scored by the vectors that it reads them with."""
+    crf: bool = False
+    """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
     cell_options: dict[str, bool | int | float | str | list[float]] = {}

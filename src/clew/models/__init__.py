@@ -7,7 +7,7 @@ from clew.models.paired import Paired
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
 from clew.models.scores import SCORES, make_score
-from clew.models.single import Head, Single
+from clew.models.single import Head, SequenceHead, Single
 from clew.models.source import Source
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Head",
     "Paired",
     "PointerNet",
+    "SequenceHead",
     "Single",
     "Source",
     "body",

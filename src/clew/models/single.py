@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,22 @@ class Head(Protocol):
         ...
 
 
+@runtime_checkable
+class SequenceHead(Protocol):
+    """A head that answers for all steps of a sequence together, so that it needs the end of it."""
+
+    def sequence_loss(self, y_BTW: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of a step, from outputs of whole sequences."""
+        ...
+
+    def predict_sequence(self, y_BTW: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Predictions (B, T, P), 0 where padded."""
+        ...
+
+
 class Single(nn.Module):
     """A body and a head. What it predicts at a step needs only the state and that step's input, so it can stream,
-    unless its body is an Encoder, which needs the future.
+    unless its body is an Encoder or its head a SequenceHead: these need the future.
 
     Example:
         >>> model = Single(body, head)
@@ -37,7 +50,7 @@ class Single(nn.Module):
         >>> prediction, state = model.step(x_BI, model.init_state(1))
     """
 
-    def __init__(self, body: Recurrence | Encoder, head: Head) -> None:
+    def __init__(self, body: Recurrence | Encoder, head: Head | SequenceHead) -> None:
         super().__init__()
         self.body, self.head = body, head
 
@@ -65,6 +78,7 @@ class Single(nn.Module):
         return self._loss(ys[0] if len(ys) == 1 else torch.cat(ys, 1), batch), tree.detach(after)
 
     def init_state(self, batch_size: int, context: State | None = None) -> State:
+        self._steps()
         return self._causal().init_state(batch_size, context)
 
     def forward(
@@ -81,19 +95,32 @@ class Single(nn.Module):
             y_BTH, state = self.body(x_BTI, context, lengths=lengths, reset=reset)
         else:
             y_BTH, state = self.body(x_BTI, state, context, lengths=lengths, reset=reset)
+        if isinstance(self.head, SequenceHead):
+            return self.head.predict_sequence(y_BTH, lengths), state
         return self.head.predict(y_BTH), state
 
     def step(self, x_BI: Tensor, state: State, context: State | None = None) -> tuple[Tensor, State]:
+        head = self._steps()
         y_BH, state = self._causal().step(x_BI, state, context)
-        return self.head.predict(y_BH), state
+        return head.predict(y_BH), state
 
     def _loss(self, y_BTH: Tensor, batch: Batch) -> Tensor:
+        if isinstance(self.head, SequenceHead):
+            return self.head.sequence_loss(y_BTH, batch)
         chosen_BT = batch.supervised
         if chosen_BT is None:
             return self.head.loss(y_BTH.flatten(0, 1), batch.target.flatten(0, 1))
         if not chosen_BT.any():  # a window in which nothing ends
             return 0.0 * y_BTH.sum()
         return self.head.loss(y_BTH[chosen_BT], batch.target[chosen_BT])
+
+    def _steps(self) -> Head:
+        if isinstance(self.head, SequenceHead):
+            raise NotCausalError(
+                "this model chooses the answers to a whole sequence together, so it can neither stream nor feed itself",
+                hint="train one with model.crf = false",
+            )
+        return self.head
 
     def _causal(self) -> Recurrence:
         if isinstance(self.body, Encoder):

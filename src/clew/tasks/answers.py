@@ -20,7 +20,7 @@ from clew.data.balance import class_weights
 from clew.data.inputs import Input
 from clew.data.table import Table
 from clew.errors import DataError
-from clew.models import Head
+from clew.models import Head, SequenceHead
 from clew.models.heads.classes import ClassHead
 from clew.tasks.records import Record
 
@@ -48,7 +48,7 @@ class Answers(ABC):
         """What the loss compares with, (T, ...). Raises DataError for an answer that the training part never had."""
 
     @abstractmethod
-    def head(self, width: int, recipe: Recipe) -> Head: ...
+    def head(self, width: int, recipe: Recipe) -> Head | SequenceHead: ...
 
     def classes(self, answer: Any) -> Collection[Hashable]:
         """The classes that an answer holds, of which training must have seen each; none where answers are numbers."""
@@ -106,7 +106,7 @@ class ClassAnswers(Answers):
             )
         return self.index[name]
 
-    def head(self, width: int, recipe: Recipe) -> Head:
+    def head(self, width: int, recipe: Recipe) -> Head | SequenceHead:
         t = recipe.train
         weights = None
         if t.class_weights != "none":

@@ -16,18 +16,22 @@ import numpy as np
 from torch import Tensor
 
 from clew.cells import Recurrence
-from clew.config import Recipe
+from clew.config import SECTIONS, Recipe
 from clew.data.table import Table
+from clew.errors import ConfigError
 from clew.models import Paired, PointerNet, Single
 from clew.training import Batches
 from clew.tree import State
 
-OF_PAIRS = (  # keys of a recipe that say nothing where no text is written from another
-    *("data.target_unit", "model.attention", "model.attention_heads", "model.decoder"),
-    *("model.copying", "model.feed", "model.tied"),
-    *("train.scheduled_sampling", "train.coverage"),
-    *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
-)
+OWN = {  # keys of a recipe that say something to few tasks, by what those do
+    "forecast": ("data.season", "data.horizon", "data.anchor", "model.mode"),
+    "write": (
+        *("data.target_unit", "model.attention", "model.attention_heads", "model.decoder"),
+        *("model.copying", "model.feed", "model.tied", "train.scheduled_sampling", "train.coverage"),
+        *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
+    ),
+    "tag": ("model.crf",),
+}
 Cells = Mapping[str, type[Recurrence]]
 Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
 
@@ -129,6 +133,19 @@ def window_of(recipe: Recipe, usual: int) -> int:
     """The steps that a gradient reaches back, 0 for whole sequences; "auto" is the task's usual number as long as
     nothing measures how far back the data reach."""
     return usual if recipe.train.window == "auto" else recipe.train.window
+
+
+def all_but(own: str = "") -> tuple[str, ...]:
+    """The keys that say nothing to a task that does `own`, see there."""
+    return tuple(key for what, keys in OWN.items() if what != own for key in keys)
+
+
+def refuse_unused(recipe: Recipe, keys: Sequence[str], who: str, hint: str) -> None:
+    """What is said and would not be done is a mistake: raises ConfigError where one of the keys is set."""
+    for key in keys:
+        section, _, name = key.partition(".")
+        if getattr(getattr(recipe, section), name) != SECTIONS[section].model_fields[name].default:
+            raise ConfigError(f"{key} says nothing to {who}", hint=hint)
 
 
 def say(text: str) -> None:

@@ -22,7 +22,7 @@ from clew.errors import DataError
 from clew.metrics import Classes
 from clew.tasks import labelled
 from clew.tasks.answers import ClassAnswers
-from clew.tasks.base import OF_PAIRS, Cells, Job
+from clew.tasks.base import Cells, Job, all_but
 from clew.tasks.guess import label_column
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record
@@ -31,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.3},
     "train": {"epochs": 30, "lr": 3e-3, "patience": 8},
 }
-UNUSED = (*OF_PAIRS, "data.season", "data.horizon", "data.anchor", "model.mode")
+UNUSED = all_but()
 
 
 class Labels(ClassAnswers):

@@ -30,13 +30,13 @@ from clew.forecast import BASELINES, Plan, direct, held_out_fractions, iterate, 
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
-from clew.tasks.base import OF_PAIRS, Cells, Heard, Job, Predictions, Scores, say
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, all_but, say
 from clew.tasks.guess import series_target
 from clew.tree import State
 
 DEFAULTS: dict[str, dict[str, Any]] = {}
 UNUSED = (
-    *OF_PAIRS,
+    *all_but("forecast"),
     "data.group",
     "data.channels",
     "data.source_unit",

@@ -32,24 +32,14 @@ from clew.errors import DataError, RunError
 from clew.metrics import Tokens, unigram
 from clew.models import Single, body_of, embedding
 from clew.models.heads.classes import ClassHead
-from clew.tasks.base import OF_PAIRS, Cells, Heard, Job, Predictions, Scores, window_of
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, all_but, window_of
 from clew.tasks.records import set_apart
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 256, "embedding": 64},
     "train": {"steps": 3000, "batch": 16, "window": 64, "lr": 5e-3, "patience": 0},
 }
-UNUSED = (
-    *OF_PAIRS,
-    "data.group",
-    "data.channels",
-    "data.season",
-    "data.horizon",
-    "data.anchor",
-    "model.mode",
-    "model.pooling",
-    "train.class_weights",
-)
+UNUSED = (*all_but(), "data.group", "data.channels", "model.pooling", "train.class_weights")
 ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
 WINDOW = 64  # units that a gradient reaches back, where that is left open
 CHUNK, AT_ONCE = 1024, 32  # units, and documents, that are scored at once,

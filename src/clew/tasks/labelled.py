@@ -22,7 +22,7 @@ from clew.data.batch import Buckets, Example, Lanes, by_length, collate
 from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.table import Table, column_name
 from clew.errors import DataError, RunError
-from clew.models import Single, body_of, embedding
+from clew.models import SequenceHead, Single, body_of, embedding
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
 from clew.tasks.records import Parts, Record, gather, part
@@ -80,7 +80,7 @@ class Labelled:
         """The predictions of a batch: aligned ones at all steps, others, which need not be kept, at the last alone."""
         B, T, _ = x_BTI.shape
         padded = lengths if int(lengths.min()) < T else None
-        if isinstance(self.model.body, Encoder) or T <= CHUNK:
+        if T <= CHUNK or isinstance(self.model.body, Encoder) or isinstance(self.model.head, SequenceHead):
             y = self.model(x_BTI, lengths=padded)[0]
             if not self.answers.aligned:
                 y = y[torch.arange(B), lengths - 1][:, None]

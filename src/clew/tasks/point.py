@@ -34,7 +34,7 @@ from clew.metrics import Edits, Tokens, length_ratio
 from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
-from clew.tasks.base import Cells, Job, Predictions, Scores, say
+from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
 from clew.tasks.records import deal
 from clew.training.feed import to_device
 
@@ -43,8 +43,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "train": {"epochs": 30, "batch": 64, "lr": 3e-3, "patience": 8, "weight_decay": 0.0},
 }
 UNUSED = (
-    *("data.group", "data.channels", "data.season", "data.horizon", "data.anchor", "data.target_unit"),
-    *("model.mode", "model.pooling", "model.attention_heads", "model.feed", "model.tied", "model.copying"),
+    *(*all_but("write"), "data.group", "data.channels", "data.target_unit", "model.pooling"),
+    *("model.attention_heads", "model.feed", "model.tied", "model.copying"),
     *("train.window", "train.stride", "train.supervise", "train.label_smoothing", "train.class_weights"),
     *("train.scheduled_sampling", "train.coverage", "train.entropy_matching", "decode.coverage"),
 )

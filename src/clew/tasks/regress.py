@@ -25,7 +25,7 @@ from clew.models import Head
 from clew.models.heads.numbers import NumberHead
 from clew.tasks import labelled
 from clew.tasks.answers import Answers
-from clew.tasks.base import OF_PAIRS, Cells, Job
+from clew.tasks.base import Cells, Job, all_but
 from clew.tasks.classify import unit
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record
@@ -34,16 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.1},
     "train": {"epochs": 60, "lr": 3e-3, "patience": 12},
 }
-UNUSED = (
-    *OF_PAIRS,
-    "data.season",
-    "data.horizon",
-    "data.anchor",
-    "model.mode",
-    "train.label_smoothing",
-    "train.class_weights",
-    "train.entropy_matching",
-)
+UNUSED = (*all_but(), "train.label_smoothing", "train.class_weights", "train.entropy_matching")
 
 
 class Number(Answers):

@@ -1,7 +1,7 @@
 """Tag: a label for each step of a sequence, words or rows of numbers.
 
 read         CoNLL columns, a column of words and one of tags, or rows of numbers with a label each
-model        a stack of recurrences with a softmax at each step
+model        a stack of recurrences with a softmax at each step, or with a linear-chain CRF over all of them
 baselines    the commonest tag, and the commonest tag of each word
 metrics      accuracy (of steps), and f1 (with precision and recall) of entities where the tags are BIO
 predictions  a row a step: the likeliest tag, and its probability
@@ -21,9 +21,11 @@ from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.table import Table, labels, tokens
 from clew.errors import ConfigError, DataError
 from clew.metrics import Tags
+from clew.models import Head, SequenceHead
+from clew.models.heads.chain import ChainHead
 from clew.tasks import labelled
 from clew.tasks.answers import ClassAnswers
-from clew.tasks.base import OF_PAIRS, Cells, Job
+from clew.tasks.base import Cells, Job, all_but, refuse_unused
 from clew.tasks.guess import tag_columns
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record
@@ -32,11 +34,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "dropout": 0.3},
     "train": {"epochs": 12, "lr": 3e-3, "patience": 4},
 }
-UNUSED = (*OF_PAIRS, "data.season", "data.horizon", "data.anchor", "model.mode", "data.channels", "model.pooling")
+OF_STEPS = (  # keys that say nothing where all tags of a sequence are learned together
+    *("train.label_smoothing", "train.class_weights", "train.entropy_matching"),
+    *("train.window", "train.stride", "train.supervise"),
+)
+UNUSED = (*all_but("tag"), "data.channels", "model.pooling")
 
 
 class TagNames(ClassAnswers):
-    """One of K names for each step; the commonest tag of each word is that of the training part."""
+    """One of K names for each step; the commonest tag of each word is that of the training part.
+
+    With `chain` a prediction is not the log-probability of each name but the number of the best one, and the
+    log-probability of that (see `ChainHead`).
+    """
 
     aligned, what = True, "tag"
 
@@ -46,9 +56,10 @@ class TagNames(ClassAnswers):
         names: Sequence[str] = (),
         counts: Sequence[int] = (),
         by_word: dict[str, str] | None = None,
+        chain: bool = False,
     ) -> None:
         super().__init__(column, names, counts)
-        self.by_word = by_word or {}
+        self.by_word, self.chain = by_word or {}, chain
 
     def read(self, table: Table, source: Input) -> list[list[str]]:
         if isinstance(source, NumberInput):
@@ -77,7 +88,7 @@ class TagNames(ClassAnswers):
                     by_word.setdefault(word, Counter())[tag] += 1
         names = sorted(counts)
         commonest = {word: min(c, key=lambda tag: (-c[tag], tag)) for word, c in by_word.items()}
-        return TagNames(self.column, names, [counts[name] for name in names], commonest)
+        return TagNames(self.column, names, [counts[name] for name in names], commonest, self.chain)
 
     def classes(self, answer: list[str]) -> set[str]:
         return set(answer)
@@ -86,7 +97,7 @@ class TagNames(ClassAnswers):
         return np.array([self.number(tag, record, t) for t, tag in enumerate(record.answer, 1)], dtype=np.int32)
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
-        return self._score(records, [steps.argmax(-1).tolist() for steps in predicted])
+        return self._score(records, [self._best(steps)[0].tolist() for steps in predicted])
 
     def baseline(self, records: Sequence[Record]) -> dict[str, dict[str, float]]:
         most = int(self.counts.argmax())
@@ -103,16 +114,28 @@ class TagNames(ClassAnswers):
         return [self.column, "probability"]
 
     def said(self, predicted: np.ndarray) -> list[Any]:
-        best = int(predicted.argmax())
-        return [self.names[best], float(np.exp(predicted[best]))]
+        best, logp = self._best(predicted)
+        return [self.names[int(best)], float(np.exp(logp))]
+
+    def _best(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers (...) of the best names of predictions (..., P), and their log-probabilities."""
+        if self.chain:
+            return predicted[..., 0].astype(np.int64), predicted[..., 1]
+        return predicted.argmax(-1), predicted.max(-1)
+
+    def head(self, width: int, recipe: Recipe) -> Head | SequenceHead:
+        if self.chain:
+            return ChainHead(width, len(self.names), recipe.model.dropout)
+        return super().head(width, recipe)
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "by_word": self.by_word}
+        return {**super().to_json(), "by_word": self.by_word, "chain": self.chain}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         tags = super().from_json(saved)
         tags.by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
+        tags.chain = bool(saved["chain"])
         if not set(tags.by_word.values()) <= set(tags.names):
             raise ValueError("a tag that is none")
         return tags
@@ -128,10 +151,12 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     if recipe.data.source_unit not in ("auto", "word", "word+character"):
         what = f"data.source_unit: tags belong to words, not to units of '{recipe.data.source_unit}'"
         raise ConfigError(what, hint="word or word+character")
+    if recipe.model.crf:
+        refuse_unused(recipe, OF_STEPS, "tags that are chosen together", "leave it out, or set model.crf = false")
     words, tags = tag_columns(tables[0], recipe.data.inputs, recipe.data.target)
     if words:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"inputs": [words]})})
-    return labelled.prepare(recipe, tables, cells, TagNames(tags), lambda _: "word+character")
+    return labelled.prepare(recipe, tables, cells, TagNames(tags, chain=recipe.model.crf), lambda _: "word+character")
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Labelled:

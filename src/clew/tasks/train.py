@@ -17,7 +17,7 @@ from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
 from clew.tasks import classify, forecast, generate, guess, point, regress, summarise, tag, translate
-from clew.tasks.base import Cells, Job, Trained, say
+from clew.tasks.base import Cells, Job, Trained, refuse_unused, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
 
@@ -79,7 +79,7 @@ def train(
     task = _task(asked, tables)
     recipe = config.build({**raw, "task": task}, overrides, file, TASKS[task].DEFAULTS)
     recipe = recipe.model_copy(update={"task": task})
-    _refuse_unused(recipe, TASKS[task].UNUSED)
+    refuse_unused(recipe, TASKS[task].UNUSED, f"the task '{task}'", "leave it out, or name another --task")
     threads_before = torch.get_num_threads()
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
     job: Job = TASKS[task].prepare(recipe, tables, cells)
@@ -211,16 +211,6 @@ def _task(recipe: Recipe, tables: list[Table]) -> str:
     task, why = guess.task_of(tables[0], recipe.data.target, recipe.data.inputs)
     say(f"task: {task}, as {tables[0].name} {why}")
     return task
-
-
-def _refuse_unused(recipe: Recipe, keys: Sequence[str]) -> None:
-    """What is said and would not be done is a mistake."""
-    for key in keys:
-        section, _, name = key.partition(".")
-        if getattr(getattr(recipe, section), name) != SECTIONS[section].model_fields[name].default:
-            raise ConfigError(
-                f"{key} says nothing to the task '{recipe.task}'", hint="leave it out, or name another --task"
-            )
 
 
 def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:

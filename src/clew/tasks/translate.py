@@ -22,7 +22,7 @@ from clew.data.split import same_input_keys, shared
 from clew.data.table import Table
 from clew.errors import ConfigError, RunError
 from clew.models.build import paired
-from clew.tasks.base import Cells, Job, Scores, say
+from clew.tasks.base import Cells, Job, Scores, all_but, say
 from clew.tasks.classify import unit
 from clew.tasks.picture import draw_alignments
 from clew.tasks.records import deal
@@ -33,8 +33,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "train": {"epochs": 20, "batch": 64, "lr": 2e-3, "patience": 6, "label_smoothing": 0.1},
 }
 UNUSED = (
-    *("data.group", "data.channels", "data.season", "data.horizon", "data.anchor"),
-    *("model.mode", "model.pooling", "train.class_weights", "train.window", "train.stride", "train.supervise"),
+    *(*all_but("write"), "data.group", "data.channels", "model.pooling"),
+    *("train.class_weights", "train.window", "train.stride", "train.supervise"),
 )
 WATCHED = 500  # sources of the validation part that are written out, greedily, at each validation
 WRITTEN = {"word": "piece", "word+character": "piece"}  # a unit that is read: the one that is written, if another
