@@ -18,6 +18,7 @@ from clew.tasks import load
 from clew.tasks.generate import Writer
 from clew.tasks.point import Orderer
 from clew.tasks.train import read_for
+from clew.tasks.transcriber import Transcriber
 from clew.tasks.translator import Translator
 from clew.training.files import write_atomic
 
@@ -57,7 +58,7 @@ def predict(
             raise ConfigError(f"--{name} must be at least 1, got {number}")
     trained = load(run)
     table = read_for(run, source)
-    if isinstance(trained, Translator):
+    if isinstance(trained, Translator | Transcriber):
         trained = trained.searching(beam=max(beam or trained.decode.beam, nbest))
         said = trained.predictions(table, horizon, nbest or 1)
     elif isinstance(trained, Orderer) and not nbest:

@@ -51,6 +51,8 @@ class Data(Section):
     """How often a unit must occur in the training part to be known."""
     vocabulary: Count = 0
     """The most units that are known; 0 = no bound, or 4,096 for bpe."""
+    mels: Annotated[int, Field(ge=1, le=512)] = 40
+    """Numbers of a frame of sound: bands of frequency."""
     season: Count = 0
     """Steps in a season; 0 = found from the data."""
     horizon: Count = 0
@@ -126,6 +128,8 @@ class Model(Section):
     """Whether a decoder reads what it put out last, and with it where it looked."""
     tied: bool = False
     """Whether a decoder's units are scored by the vectors that it reads them with."""
+    stride: AtLeastOne = 2
+    """Steps of a sound that become one step of the model."""
     crf: bool = False
     """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""
     mode: Literal["iterative", "direct"] = "iterative"
@@ -203,6 +207,12 @@ class Decode(Section):
     """Units in a row that may not stand twice in a text; 0 = any may."""
     longest: AtLeastOne = 1000
     """The most units that are written."""
+    language: str = ""
+    """A run of --task generate that says which texts are likely, for what is transcribed."""
+    language_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.5
+    """How much that counts, beside what is heard."""
+    unit_bonus: Annotated[float, Field(ge=-10.0, le=10.0)] = 0.0
+    """How much each unit more is favoured, against the liking of a language model for short texts."""
 
 
 class Recipe(Section):

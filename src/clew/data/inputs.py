@@ -1,5 +1,6 @@
 """What a model reads: from the cells of a table, or a line of a stream, to steps (T, I).
 
+AudioInput     a column of sound files, as frames (see `sounds`)
 TextInput      a column of texts, or of lists of words, through a vocabulary
 NumberInput    numbers, standardised by channel: a row as one step or as a whole sequence, lists as channels, or one
                row a step with a column that says which sequence it belongs to
@@ -19,7 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from clew.data import vocabulary as vocabularies
+from clew.data.audio import LogMel
 from clew.data.series import Scaler
+from clew.data.sounds import AudioInput, find_sounds
 from clew.data.split import key_of_array, same_input_keys
 from clew.data.table import Table, column_name, filled, kind, numeric, sequences, texts, tokens
 from clew.data.vocabulary import Vocabulary
@@ -66,17 +69,17 @@ class TextInput:
         known = self.known
         return known.encode_tokens(raw) if self.cut else known.encode(raw)
 
-    def from_line(self, value: Any) -> np.ndarray:
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         """The steps that a line of a stream brings: text, {"text": ...} or a list of words."""
         if isinstance(value, Mapping):
             if set(value) != {"text"} and self.column not in value:
                 raise DataError("missing", column=self.column, hint='a line is text, or {"text": "..."}')
             value = value.get("text", value.get(self.column))
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
-            return self.known.encode_tokens(value)
+            return self.known.encode_tokens(value), None
         if not isinstance(value, str):
             raise DataError(f"expected text, got {str(value)[:40]!r}", hint='a line is text, or {"text": "..."}')
-        return self.known.encode_tokens(value.split()) if self.cut else self.known.encode(value)
+        return self.known.encode_tokens(value.split()) if self.cut else self.known.encode(value), None
 
     @property
     def known(self) -> Vocabulary:
@@ -131,11 +134,11 @@ class NumberInput:
             raise DataError(f"has {raw.shape[1]} channels, the model reads {self.channels}")
         return self.scaler.apply(raw).astype(np.float32)
 
-    def from_line(self, value: Any) -> np.ndarray:
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         """The step that a line of a stream brings, see `numbers_of`."""
         named = len(self.columns) == self.channels
         names = self.columns if named else [str(channel) for channel in range(1, self.channels + 1)]
-        return self.encode(numbers_of(value, names)[None])
+        return self.encode(numbers_of(value, names)[None]), None
 
     def to_json(self) -> dict[str, Any]:
         assert self.scaler is not None, "fit comes first"
@@ -143,7 +146,7 @@ class NumberInput:
         return {**fixed, "group": self.group, "scaler": self.scaler.to_json()}
 
 
-Input = TextInput | NumberInput
+Input = TextInput | NumberInput | AudioInput
 
 
 def from_json(saved: Any, file: object) -> Input:
@@ -152,6 +155,11 @@ def from_json(saved: Any, file: object) -> Input:
         if saved["kind"] == "text":
             known = vocabularies.from_json(saved["vocabulary"], file)
             return TextInput(str(saved["column"]), bool(saved["cut"]), known)
+        if saved["kind"] == "audio":
+            front, scaler = LogMel(**saved["front"]), Scaler.from_json(saved["scaler"])
+            if len(scaler.mean) != front.mels:
+                raise ValueError("as many means as mels")
+            return AudioInput(str(saved["column"]), front, scaler)
         if saved["kind"] != "numbers" or saved["layout"] not in ("row", "wide", "lists", "steps"):
             raise ValueError("an unknown kind of input")
         columns, scaler = [str(name) for name in saved["columns"]], Scaler.from_json(saved["scaler"])
@@ -187,13 +195,16 @@ def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:
     return np.array(value, dtype=np.float64)
 
 
-def find(table: Table, wanted: Sequence[str], beside: Sequence[str], *, channels: int = 0, group: str = "") -> Input:
+def find(
+    table: Table, wanted: Sequence[str], beside: Sequence[str], *, channels: int = 0, group: str = "", mels: int = 40
+) -> Input:
     """The input that the wanted columns make, or, where none is named, those that are there.
 
     Args:
         beside: columns that it may not be: the target, the group.
         channels: see the recipe's `data.channels`.
         group: see the recipe's `data.group`.
+        mels: see the recipe's `data.mels`.
 
     Raises:
         DataError: no such column, none that can be read, or kinds that do not go together.
@@ -207,6 +218,8 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], *, channels
     if names and len(names) > 1 and len({"text" if kinds[n] in ("text", "texts") else kinds[n] for n in names}) > 1:
         what = f"columns of different kinds cannot be read together: {', '.join(f'{n} ({kinds[n]})' for n in names)}"
         raise DataError(what, file=table.name, hint="name one column of text, or columns of numbers, as --input")
+    if words and not group and (sounds := find_sounds(table, words, mels)):
+        return sounds
     if names and len(words) > 1:
         raise DataError("one column of text can be read, two are named", file=table.name, hint="name one as --input")
     if group and numbers:

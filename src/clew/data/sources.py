@@ -1,5 +1,5 @@
-"""Files to tables: delimited text, Parquet, JSON lines, plain text, CoNLL and .ts, each plain or .gz, and the samples
-that ship with the package.
+"""Files to tables: delimited text, Parquet, JSON lines, plain text, CoNLL and .ts, each plain or .gz, sounds, and the
+samples that ship with the package.
 
 A cell is a number, a text, or a list of either; so every task reads one thing.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from clew.data import parallel
+from clew.data import audio, parallel, sounds
 from clew.data.formats import conll, delimited, jsonlines, plain, timeseries
 from clew.data.table import Table
 from clew.errors import DataError, did_you_mean
@@ -38,7 +38,7 @@ LINES: dict[str, Callable[[str, bytes], tuple[pl.DataFrame, list[int]]]] = {
     ".conllu": conll.parse_conllu,
     ".ts": timeseries.parse,
 }
-KINDS = f"known: {', '.join([*SEPARATORS, *LINES])} (also .gz), .parquet"
+KINDS = f"known: {', '.join([*SEPARATORS, *LINES])} (also .gz), .parquet, {', '.join(audio.SUFFIXES)}"
 BLOCK = 1 << 20
 
 
@@ -48,7 +48,7 @@ def samples() -> list[str]:
 
 
 def read_table(source: str | Path, header: bool | None = None) -> Table:
-    """Read a file, a folder of plain texts, `sample:NAME`, or two texts line by line, `FIRST+SECOND`.
+    """Read a file, a folder of plain texts or of sounds, `sample:NAME`, or two texts line by line, `FIRST+SECOND`.
 
     Args:
         header: whether the first row of delimited text names its columns; None to tell by its cells.
@@ -70,6 +70,8 @@ def read_table(source: str | Path, header: bool | None = None) -> Table:
         suffix, zipped = _suffix(path.name)
         if suffix == ".parquet" and not zipped:
             return _parquet(name, path)
+        if suffix in audio.SUFFIXES and not zipped:
+            return sounds.table_of(name, [path], hashlib.sha256(path.read_bytes()).hexdigest())
         if suffix not in SEPARATORS and suffix not in LINES:
             ending = "".join(path.suffixes[-2:]) if zipped else path.suffix
             raise DataError(f"unknown kind of file '{ending}'", file=name, hint=KINDS)
@@ -112,12 +114,15 @@ def _sample(name: str, header: bool | None) -> Table:
 
 
 def _folder(name: str, path: Path) -> Table:
-    """Plain texts, a document each, in the order of their names."""
+    """Plain texts, a document each, or sounds, in the order of their names."""
     files = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if files and all(file.suffix.lower() in audio.SUFFIXES for file in files):
+        digest = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files))
+        return sounds.table_of(name, files, digest.hexdigest())
     others = [file.name for file in files if LINES.get(_suffix(file.name)[0]) is not plain.parse]
     if others or not files:
         what = f"is a folder, and '{others[0]}' in it is no plain text" if others else "is a folder with nothing in it"
-        raise DataError(what, file=name, hint="a folder may hold plain texts; name other files one by one")
+        raise DataError(what, file=name, hint="a folder may hold plain texts, or sounds; name other files one by one")
     tables = [read_table(file) for file in files]
     digest = hashlib.sha256("".join(table.sha256 for table in tables).encode()).hexdigest()
     frame = pl.concat([table.frame for table in tables])

@@ -40,6 +40,7 @@ class Session:
         model = self.trained.model
         self._state: State = model.init_state(1)
         self._last: Tensor | None = None
+        self._unread: Any = None  # of what was pushed: what is no whole step yet
         self.steps = 0
         opening = self.trained.opening()
         if len(opening):
@@ -56,7 +57,7 @@ class Session:
         Raises:
             DataError: it is not what the model reads; the stream is left as it was.
         """
-        x = self.trained.from_line(value)
+        x, self._unread = self.trained.from_line(value, self._unread)
         if not len(x):
             return {}
         before = self._last
@@ -66,7 +67,9 @@ class Session:
 
     def _hear(self, x_1TI: Tensor) -> Tensor:
         y, state = self.trained.model(x_1TI, self._state)
-        self._state, self._last = tree.detach(state), y[:, -1]
+        self._state = tree.detach(state)
+        if y.shape[1]:
+            self._last = y[:, -1]
         return y
 
     def _tensor(self, x: Any) -> Tensor:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from clew.cells import Recurrence
 from clew.config import SECTIONS, Recipe
 from clew.data.table import Table
 from clew.errors import ConfigError
-from clew.models import Paired, PointerNet, Single
+from clew.models import Single
+from clew.models.unaligned import Unaligned
 from clew.training import Batches
 from clew.tree import State
 
@@ -31,6 +32,7 @@ OWN = {  # keys of a recipe that say something to few tasks, by what those do
         *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
     ),
     "tag": ("model.crf",),
+    "transcribe": ("model.stride", "decode.language", "decode.language_weight", "decode.unit_bonus"),
 }
 Cells = Mapping[str, type[Recurrence]]
 Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
@@ -58,7 +60,7 @@ class Trained(Protocol):
     """A model with what was found from its training part: raw values in, answers in their own terms out."""
 
     @property
-    def model(self) -> Single | Paired | PointerNet: ...
+    def model(self) -> nn.Module: ...
 
     def to_json(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -75,14 +77,14 @@ class Streamed(Trained, Protocol):
     reads_line_ends: bool  # whether the end of a line is something to read
 
     @property
-    def model(self) -> Single: ...
+    def model(self) -> Single | Unaligned: ...
 
     def opening(self) -> np.ndarray:
         """The steps (T, I) with which every stream begins; often none."""
         ...
 
-    def from_line(self, value: Any) -> np.ndarray:
-        """The steps (T, I) that a line of a stream brings."""
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
+        """The steps (T, I) that a line of a stream brings, and what has to be told with the next line as `before`."""
         ...
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:

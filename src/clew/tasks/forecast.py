@@ -112,9 +112,9 @@ class Forecaster:
     def opening(self) -> np.ndarray:
         return np.empty((0, len(self.plan.columns)))
 
-    def from_line(self, value: Any) -> np.ndarray:
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         row_C = numbers_of(value, self.plan.columns)
-        return self.plan.scaler.apply(row_C[None]).astype(np.float32)
+        return self.plan.scaler.apply(row_C[None]).astype(np.float32), None
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         forecast = self.ahead(heard.y[:, -1], heard.state, horizon or self.plan.horizon)[0]

@@ -117,7 +117,7 @@ class Writer:
     def opening(self) -> np.ndarray:
         return np.array([[END]])
 
-    def from_line(self, value: Any) -> np.ndarray:
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         return self.source.from_line(value)
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:

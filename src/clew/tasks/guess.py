@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clew.data import items
+from clew.data.sounds import names_sounds
 from clew.data.table import Table, as_numbers, column_name, filled, is_time_like, kind, numeric_columns
 from clew.errors import DataError
 
 LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
+TEXTS = ("text", "transcript", "transcription", "sentence", "words")  # names of a column of what is said
 WORDS = ("form", "token", "tokens", "word", "words", "text", "1")
 PAIRS = 20  # different texts on either side, for two columns to be pairs
 FEW = 50  # different values that a column of labels may have, or a tenth of the rows if those are more
@@ -27,6 +29,15 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
     chosen = column_name(table, target) if target else ""
     if {items.ITEMS, items.ORDER} <= set(table.columns) and chosen in ("", items.ORDER):
         return "point", f"holds '{items.ITEMS}' and their '{items.ORDER}'"
+    if heard := next((name for name in stories if names_sounds(table, name)), ""):
+        said = [name for name in stories if name not in (heard, chosen)]
+        if chosen in stories or (not chosen and said):
+            name = chosen or next((n for n in said if n.strip().lower() in TEXTS), said[-1])
+            if name.strip().lower() in TEXTS or _tells_its_own(table, name):
+                return "transcribe", f"holds sounds and what is said in them, '{name}'"
+        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+            return "regress", f"holds sounds and numbers in '{chosen}'"
+        return "classify", f"holds sounds and labels in '{chosen or label_column(table)}'"
     if len(words) >= 2 and (not chosen or chosen in words):
         return "tag", "holds words with tags"
     if table.columns == ["text"]:

@@ -20,8 +20,9 @@ from clew.config import Recipe
 from clew.data import inputs
 from clew.data.batch import Buckets, Example, Lanes, by_length, collate
 from clew.data.inputs import Input, NumberInput, TextInput
+from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name
-from clew.errors import DataError, RunError
+from clew.errors import ConfigError, DataError, RunError
 from clew.models import SequenceHead, Single, body_of, embedding
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
@@ -122,8 +123,8 @@ class Labelled:
         ]
         return Predictions(["sequence", "step", *(["word"] if words else []), *self.answers.columns()], rows)
 
-    def from_line(self, value: Any) -> np.ndarray:
-        return self.source.from_line(value)
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
+        return self.source.from_line(value, before)
 
     def opening(self) -> np.ndarray:
         return np.empty((0, 1))
@@ -154,7 +155,7 @@ def prepare(
     d, m, t = recipe.data, recipe.model, recipe.train
     group = column_name(tables[0], d.group) if d.group else ""
     beside = [name for name in (answers.column, group, *_split_columns(recipe, tables[0])) if name]
-    source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group)
+    source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group, mels=d.mels)
     if answers.aligned:
         source = _with_steps(source)
     if not d.target or not d.inputs:
@@ -223,7 +224,7 @@ def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None)
     front = None
     if isinstance(source, TextInput):
         front = embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
-    channels = source.channels if isinstance(source, NumberInput) else 0
+    channels = 0 if isinstance(source, TextInput) else source.channels
     stack = body_of(m, channels, cells, front, "" if answers.aligned else m.pooling)
     return Single(stack, answers.head(stack.output_size, recipe))
 
@@ -247,6 +248,9 @@ def _with_steps(source: Input) -> Input:
     """Where each step has an answer, a row of numbers is a step, and a text comes as words."""
     if isinstance(source, TextInput):
         return TextInput(source.column, cut=True)
+    if isinstance(source, AudioInput):
+        hint = "classify it as a whole, or write down what is said with --task transcribe"
+        raise ConfigError("the frames of a sound have no tags of their own", hint=hint)
     if source.layout == "row":
         return NumberInput(source.columns, "steps")
     return source

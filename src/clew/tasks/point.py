@@ -35,7 +35,7 @@ from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
 from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
-from clew.tasks.records import deal
+from clew.tasks.records import deal, some
 from clew.training.feed import to_device
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -155,8 +155,8 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     parts = deal(
         recipe,
         tables,
-        lambda some: [record for table in some for record in items.read(table, found, order)],
-        lambda some: found.keys([record.items for record in some]),
+        lambda given: [record for table in given for record in items.read(table, found, order)],
+        lambda given: found.keys([record.items for record in given]),
     )
     train, valid, test = parts
     raws = [record.items for record in train]
@@ -165,9 +165,11 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     trained = Orderer(_model(recipe, source, whole, cells), source, order, whole, recipe.decode)
     examples, teacher = items.encode(train, source), items.encode(valid, source)
 
+    watched = some(valid, WATCHED)
+
     def validate() -> dict[str, float]:
-        greedy = trained.searching(beam=1).orders([record.items for record in valid[:WATCHED]])
-        nats, found = trained.nats(teacher), metrics(greedy, valid[:WATCHED])
+        greedy = trained.searching(beam=1).orders([record.items for record in watched])
+        nats, found = trained.nats(teacher), metrics(greedy, watched)
         # Nats go on telling models apart where hardly an order is right yet.
         return {"loss": found["token_error"] + min(nats, 10.0), "nats": nats, **found}
 
@@ -190,7 +192,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Orderer:
     try:
         source, order, whole = inputs.from_json(saved["input"], file), str(saved["order"]), bool(saved["whole"])
-        if not (source.cut if isinstance(source, TextInput) else source.layout == "lists"):
+        if not (source.cut if isinstance(source, TextInput) else getattr(source, "layout", "") == "lists"):
             raise ValueError("lists of items")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, RunError):

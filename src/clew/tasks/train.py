@@ -16,7 +16,7 @@ from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
-from clew.tasks import classify, forecast, generate, guess, point, regress, summarise, tag, translate
+from clew.tasks import classify, forecast, generate, guess, point, regress, summarise, tag, transcribe, translate
 from clew.tasks.base import Cells, Job, Trained, refuse_unused, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
@@ -29,6 +29,7 @@ TASKS: dict[str, ModuleType] = {
     "regress": regress,
     "summarise": summarise,
     "tag": tag,
+    "transcribe": transcribe,
     "translate": translate,
 }
 SMALL = 128  # units, under which a second thread costs more than it brings

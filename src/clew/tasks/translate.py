@@ -25,7 +25,7 @@ from clew.models.build import paired
 from clew.tasks.base import Cells, Job, Scores, all_but, say
 from clew.tasks.classify import unit
 from clew.tasks.picture import draw_alignments
-from clew.tasks.records import deal
+from clew.tasks.records import deal, some
 from clew.tasks.translator import UNSEEN, Columns, Translator
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -52,8 +52,8 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     train, valid, test = deal(
         recipe,
         tables,
-        lambda some: pairs.of_tables(some, *columns),
-        lambda some: same_input_keys([pair.source for pair in some]),
+        lambda given: pairs.of_tables(given, *columns),
+        lambda given: same_input_keys([pair.source for pair in given]),
     )
     learned = pairs.single(train)
     texts = [pair.source for pair in train], [pair.targets[0] for pair in learned]
@@ -67,7 +67,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     examples = pairs.encode(learned, source, target, recipe.model.copying)
     longest = 10 + 3 * max(len(example.target) for example in examples) // 2
     trained = Translator(paired(recipe, source, target, cells), columns, source, target, longest, recipe.decode)
-    watched, teacher = valid[:WATCHED], trained.examples(valid)
+    watched, teacher = some(valid, WATCHED), trained.examples(valid)
     trained.examples(test)  # what cannot be scored is said before training, not behind it
 
     def validate() -> dict[str, float]:

@@ -1,0 +1,125 @@
+"""Transcribe: a sound, or any long sequence, in; the text that is in it, in order, out. Nobody says what is where.
+
+read         a column of sound files (or columns of lists of numbers) and a column of texts
+model        a convolution that makes fewer steps, a stack of recurrences, and CTC (`models.unaligned`)
+baseline     the commonest text of the training part
+metrics      wer, cer (edits / words, / characters), exact
+predictions  the text, and how sure it is (nats); where it streams, what was said since the last line
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from clew.config import Recipe
+from clew.data import inputs
+from clew.data import vocabulary as vocabularies
+from clew.data.inputs import Input, TextInput
+from clew.data.pair_batch import PairBuckets
+from clew.data.split import shared
+from clew.data.table import Table, column_name, kind, labels
+from clew.data.vocabulary import Vocabulary
+from clew.errors import ConfigError, DataError, RunError
+from clew.models.build import body_of
+from clew.models.subsample import Subsample
+from clew.models.unaligned import Unaligned
+from clew.tasks.base import Cells, Job, all_but, refuse_unused, say
+from clew.tasks.guess import TEXTS
+from clew.tasks.records import deal, gather
+from clew.tasks.transcriber import Transcriber
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "model": {"width": 128, "layers": 2, "dropout": 0.2},
+    "train": {"epochs": 40, "batch": 16, "lr": 3e-3, "patience": 10},
+    "decode": {"beam": 8},
+}
+UNUSED = (
+    *(key for key in all_but("transcribe") if key not in ("data.target_unit", "decode.beam")),
+    *("data.group", "data.channels", "data.source_unit", "model.pooling", "model.embedding", "model.word_dropout"),
+    *("train.window", "train.stride", "train.supervise"),
+    *("train.label_smoothing", "train.class_weights", "train.entropy_matching"),
+)
+
+
+def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
+    """Read and part the records, learn the units and build the model."""
+    d, t = recipe.data, recipe.train
+    if not recipe.decode.language:
+        hint = "leave it out, or name a run of --task generate as decode.language"
+        refuse_unused(
+            recipe, ("decode.language_weight", "decode.unit_bonus"), "a search without a language model", hint
+        )
+    column = column_name(tables[0], d.target) if d.target else _text_column(tables[0])
+    source = inputs.find(tables[0], d.inputs, [column], mels=d.mels)
+    if isinstance(source, TextInput):
+        hint = "name a column of sound files or of lists of numbers as --input"
+        raise ConfigError("texts are no sounds: one text from another is --task translate", hint=hint)
+    if not d.target or not d.inputs:
+        say(f"target: '{column}'; input: {', '.join(map(repr, source.columns))}")
+    parts = deal(
+        recipe,
+        tables,
+        lambda some: gather(some, source, lambda table, _: labels(table, column)),
+        lambda some: source.keys([record.raw for record in some]),
+    )
+    train, valid, test = parts
+    unit = "character" if d.target_unit == "auto" else d.target_unit
+    texts = [record.answer for record in train]
+    target = vocabularies.fit(unit, texts, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
+    fitted = source.fit([record.raw for record in train])
+    trained = Transcriber(_model(recipe, fitted, target, cells), fitted, column, target, recipe.decode)
+    examples, teacher = ([trained.example(record) for record in part] for part in (train, valid))
+    for record in test:  # what cannot be scored is said before training, not behind it
+        trained.example(record)
+    naive = Counter(texts).most_common(1)[0][0]
+    quick = trained.searching(beam=1, language="")
+
+    def validate() -> dict[str, float]:
+        quick.model = trained.model
+        nats, found = trained.surprise(teacher), quick.score(valid, naive)[0]
+        return {"loss": found["cer"] + 0.01 * min(nats, 10.0), "nats": nats, **found}
+
+    resolved = {"inputs": source.columns, "target": column, "target_unit": unit}
+    facts: dict[str, Any] = {"parts": dict(zip(("train", "valid", "test"), map(len, parts), strict=True))}
+    if seen := shared(*(source.keys([record.raw for record in part]) for part in (train, test))):
+        facts["test_seen_in_training"] = seen
+    batches = PairBuckets(examples, t.batch)
+    return Job(
+        recipe.model_copy(update={"data": d.model_copy(update=resolved)}),
+        trained,
+        batches,
+        validate,
+        lambda: trained.score(test, naive),
+        every=len(batches),
+        facts=facts,
+    )
+
+
+def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Transcriber:
+    try:
+        source, target = inputs.from_json(saved["input"], file), vocabularies.from_json(saved["target"], file)
+        if isinstance(source, TextInput) or target.width != 1:
+            raise ValueError("sounds, and units that can be written")
+    except RunError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
+    return Transcriber(_model(recipe, source, target, cells), source, str(saved["column"]), target, recipe.decode)
+
+
+def _model(recipe: Recipe, source: Input, target: Vocabulary, cells: Cells | None) -> Unaligned:
+    assert not isinstance(source, TextInput)
+    m = recipe.model
+    body = body_of(m, m.width, cells)
+    return Unaligned(Subsample(source.channels, m.width, m.stride), body, target.size, m.dropout)
+
+
+def _text_column(table: Table) -> str:
+    """The column of texts: one that is called so, or the last of them."""
+    found = [name for name in table.columns if kind(table, name) in ("text", "number")]
+    named = [name for name in found if name.strip().lower() in TEXTS]
+    if not found:
+        raise DataError("no column of texts", file=table.name, hint="name it with --target")
+    return named[0] if named else found[-1]

@@ -1,0 +1,160 @@
+"""Transcribe: from a list of sounds to a model that writes down what is in them, whole and as a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import FAST
+
+import clew
+from clew.decode.ctc import best_path
+from clew.errors import ConfigError, DataError, NotCausalError
+from clew.tasks import guess
+from clew.tasks.train import read_for
+
+soundfile = pytest.importorskip("soundfile")
+RATE, PITCH = 4000, {"a": 300, "b": 700, "c": 1300}
+SETTINGS: dict[str, Any] = {**FAST, "task": "transcribe", "width": 24, "layers": 1, "steps": 70, "lr": 1e-2, "mels": 16}
+
+
+def sung(text: str, seed: int) -> np.ndarray:
+    """A tone for each letter, with noise and pauses."""
+    r, parts = random.Random(seed), [np.zeros(150)]
+    for letter in text:
+        t = np.arange(300 + r.randint(0, 80)) / RATE
+        parts += [0.5 * np.sin(2 * np.pi * PITCH[letter] * t) * np.hanning(len(t)), np.zeros(r.randint(60, 120))]
+    samples = np.concatenate(parts)
+    return (samples + np.random.default_rng(seed).normal(0, 0.01, len(samples))).astype(np.float32)
+
+
+def texts(n: int, seed: int) -> list[str]:
+    r = random.Random(seed)
+    return ["".join(r.choice("abc") for _ in range(r.randint(1, 4))) for _ in range(n)]
+
+
+def write(folder: Path, said: Sequence[str], name: str = "list.csv", seed: int = 0) -> Path:
+    for i, text in enumerate(said):
+        soundfile.write(folder / f"{Path(name).stem}{i}.wav", sung(text, seed + i), RATE)
+    rows = [f"{Path(name).stem}{i}.wav,{text}" for i, text in enumerate(said)]
+    (folder / name).write_text("path,text\n" + "\n".join(rows) + "\n")
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("songs")
+    clew.train(write(folder, texts(150, 0)), folder / "run", **SETTINGS)
+    return folder / "run"
+
+
+def test_it_hears_what_nobody_aligned(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())
+    assert found["metrics"].keys() == found["baseline"]["commonest"].keys() == {"wer", "cer", "exact"}
+    assert found["metrics"]["cer"] < 0.2 < found["baseline"]["commonest"]["cer"]
+    assert guess.task_of(read_for(run, run.parent / "list.csv"), "", [])[0] == "transcribe"
+
+
+def test_a_stream_of_samples_says_what_the_whole_says(run: Path) -> None:
+    """However they are cut, the pieces of text are the best path of the whole."""
+    trained = clew.load(run)
+    for seed, text in enumerate(texts(8, 5)):
+        samples, r = sung(text, 900 + seed), random.Random(seed)
+        whole = trained.outputs([trained.source.encode(trained.source.front.of(_sound(samples)))])[0]
+        session, said, steps, at = clew.stream.Session(trained), "", 0, 0
+        while at < len(samples):
+            n = r.randint(1, 500)
+            answer = session.push(samples[at : at + n].tolist())
+            said, steps, at = said + answer.get("text", ""), steps + answer.get("steps", 0), at + n
+        assert steps == len(whole)
+        assert said == trained.target.decode(best_path(whole, 0))
+
+
+def _sound(samples: np.ndarray) -> Any:
+    from clew.data.audio import Sound
+
+    return Sound(samples, RATE)
+
+
+def test_predictions_of_lists_files_and_folders(run: Path, tmp_path: Path, run_clew) -> None:
+    said = texts(6, 9)
+    file = write(tmp_path, said, "new.csv", 500)
+    found = run_clew("predict", run, file, "--nbest", 3, "--beam", 6)
+    assert found.code == 0, found.err
+    rows = list(csv.DictReader(io.StringIO(found.out)))
+    assert list(rows[0]) == ["row", "rank", "text", "score", "nats"]
+    best = [row["text"] for row in rows if row["rank"] == "1"]
+    assert np.mean([a == b for a, b in zip(best, said, strict=True)]) > 0.5
+    file.unlink()
+    folder = run_clew("predict", run, tmp_path, "--beam", 6, "--json")
+    assert [row[2] for row in json.loads(folder.out)["rows"]] == best
+    alone = run_clew("predict", run, tmp_path / "new2.wav", "--beam", 6, "--json")
+    assert json.loads(alone.out)["rows"][0][2] == best[2]
+
+
+def test_a_language_model_changes_what_is_heard(run: Path, tmp_path: Path) -> None:
+    """One that has read nothing but "cc" weighs more than the ears, where it is let."""
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(["ccc", "abc"] + ["cc"] * 60) + "\n")
+    settings = {**FAST, "task": "generate", "source_unit": "character", "steps": 60, "window": 8}
+    clew.train(tmp_path / "texts.csv", tmp_path / "language", **settings)
+    trained, x = clew.load(run), clew.load(run).source.encode(clew.load(run).source.front.of(_sound(sung("ab", 3))))
+    assert trained.searching(beam=8, language="").write([x]) == ["ab"]
+    deaf = trained.searching(beam=8, language=str(tmp_path / "language"), language_weight=8.0, unit_bonus=2.0)
+    assert deaf.write([x]) != ["ab"]
+    assert trained.searching(beam=8, language=str(tmp_path / "language"), language_weight=0.0).write([x]) == ["ab"]
+    with pytest.raises(ConfigError, match="does not write characters"):
+        trained.searching(language=str(run)).write([x])
+
+
+def test_sounds_have_classes_too(tmp_path: Path, run_clew) -> None:
+    file = write(tmp_path, [letter for letter in "abc" for _ in range(20)])
+    file.write_text(file.read_text().replace("text", "label"))
+    said = run_clew("train", file, "--out", tmp_path / "run", "--set", "steps=40", "--set", "lr=0.02", "--json")
+    assert said.code == 0, said.err
+    assert "task: classify" in said.err
+    assert json.loads(said.out)["metrics"]["accuracy"] > 0.8
+    line = json.dumps({"samples": sung("b", 77).tolist()}) + "\n"
+    heard = run_clew("stream", tmp_path / "run", feed=line)
+    assert json.loads(heard.out)["label"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"samples": ["a"]}', "holds what is no number"),
+        ("[0.1, 3.0]", "samples must lie between -1 and 1"),
+        ("[[0.1], [0.2]]", "expected samples"),
+        ('{"sound": [0.1]}', "expected samples"),
+        ("0.5", "expected samples"),
+    ],
+)
+def test_a_bad_line_of_a_stream(run: Path, line: str, says: str, run_clew) -> None:
+    said = run_clew("stream", run, feed=line + "\n")
+    assert said.code == 2
+    assert said.err.startswith(f"clew: stdin, row 1: {says}")
+
+
+def test_what_cannot_be_done_is_said(run: Path, tmp_path: Path) -> None:
+    def refused(kind: type[Exception], says: str, file: Path, **settings: Any) -> None:
+        with pytest.raises(kind, match=says):
+            clew.train(file, tmp_path / "run", **{**SETTINGS, "steps": 1, **settings})
+
+    file = run.parent / "list.csv"
+    refused(DataError, "has no room in", file, stride=40)
+    refused(ConfigError, "unit_bonus says nothing to a search without", file, unit_bonus=1.0)
+    refused(ConfigError, "pooling says nothing to the task 'transcribe'", file, pooling="max")
+    (tmp_path / "texts.csv").write_text("a,b\n" + "".join(f"one {i},two {i}\n" for i in range(40)))
+    refused(ConfigError, "texts are no sounds", tmp_path / "texts.csv", target="a", inputs=["b"])
+    refused(ConfigError, "no tags of their own", file, task="tag", mels=40, target="text")
+    (tmp_path / "gap.csv").write_text(f"path,text\n{run.parent}/list0.wav,\n{run.parent}/list1.wav,a\n")
+    refused(DataError, "row 2, column 'text': the label is empty", tmp_path / "gap.csv")
+    clew.train(file, tmp_path / "both", **{**SETTINGS, "steps": 1, "bidirectional": True})
+    with pytest.raises(NotCausalError, match="cannot stream"):
+        clew.stream.Session(clew.load(tmp_path / "both"))
