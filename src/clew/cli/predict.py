@@ -15,6 +15,7 @@ from clew.cli.show import print_json, print_table, say
 from clew.errors import ConfigError
 from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
+from clew.tasks.caption import Captioner
 from clew.tasks.generate import Writer
 from clew.tasks.point import Orderer
 from clew.tasks.train import read_for
@@ -58,7 +59,7 @@ def predict(
             raise ConfigError(f"--{name} must be at least 1, got {number}")
     trained = load(run)
     table = read_for(run, source)
-    if isinstance(trained, Translator | Transcriber):
+    if isinstance(trained, Captioner | Transcriber | Translator):
         trained = trained.searching(beam=max(beam or trained.decode.beam, nbest))
         said = trained.predictions(table, horizon, nbest or 1)
     elif isinstance(trained, Orderer) and not nbest:

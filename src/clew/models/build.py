@@ -152,8 +152,11 @@ def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: fl
     return Pointwise(module, vocabulary.width, module.output_size)
 
 
-def paired(recipe: Recipe, source: Vocabulary, target: Vocabulary, cells: Table | None = None) -> Paired:
+def paired(recipe: Recipe, source: Vocabulary | int, target: Vocabulary, cells: Table | None = None) -> Paired:
     """The encoder and decoder that a recipe asks for, from texts in the units of one vocabulary to those of another.
+
+    Args:
+        source: the units of the sources, or how many numbers a step of them has.
 
     Raises:
         ConfigError: an unknown cell, option or attention; tied vectors of another width than what is put out.
@@ -165,7 +168,8 @@ def paired(recipe: Recipe, source: Vocabulary, target: Vocabulary, cells: Table 
     if m.copying and t.entropy_matching:
         raise ConfigError("train.entropy_matching says nothing where words are copied", hint="leave one of them out")
     width = m.embedding or min(m.width, 128)
-    encoder = body_of(m, 1, cells, embedding(source, width, m.letters, m.word_dropout))
+    front = None if isinstance(source, int) else embedding(source, width, m.letters, m.word_dropout)
+    encoder = body_of(m, source if isinstance(source, int) else 1, cells, front)
     units, summary, attends = embedding(target, width, m.letters, 0.0), summary_size(encoder), m.attention != "none"
     takes = width + (0 if attends else summary) + (m.width if m.feed else 0)
     body = body_of(m.model_copy(update={"bidirectional": False, "cell": m.decoder or m.cell}), takes, cells)

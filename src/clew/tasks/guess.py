@@ -79,6 +79,19 @@ def label_column(table: Table) -> str:
     return few[-1]
 
 
+def text_column(table: Table) -> str:
+    """The column of what is said or written: one that is called so, or the last that is not of sounds.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [name for name in table.columns if kind(table, name) == "text" and not names_sounds(table, name)]
+    named = [name for name in found if name.strip().lower() in TEXTS]
+    if not found:
+        raise DataError("no column of texts", file=table.name, hint="name it with --target")
+    return named[0] if named else found[-1]
+
+
 def tag_columns(table: Table, inputs: Sequence[str], target: str) -> tuple[str, str]:
     """The column of words ("" where the steps are rows of numbers) and that of tags.
 

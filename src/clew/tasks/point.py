@@ -35,7 +35,7 @@ from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
 from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
-from clew.tasks.records import deal, some
+from clew.tasks.records import deal, spread
 from clew.training.feed import to_device
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -165,7 +165,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     trained = Orderer(_model(recipe, source, whole, cells), source, order, whole, recipe.decode)
     examples, teacher = items.encode(train, source), items.encode(valid, source)
 
-    watched = some(valid, WATCHED)
+    watched = spread(valid, WATCHED)
 
     def validate() -> dict[str, float]:
         greedy = trained.searching(beam=1).orders([record.items for record in watched])

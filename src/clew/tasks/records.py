@@ -97,7 +97,7 @@ def deal(
     return [train, named.get("valid", valid), named.get("test", test)]
 
 
-def some(records: list[T], most: int) -> list[T]:
+def spread(records: list[T], most: int) -> list[T]:
     """At most so many, from all over: files are often sorted."""
     return records if len(records) <= most else [records[i * len(records) // most] for i in range(most)]
 

@@ -16,12 +16,25 @@ from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
-from clew.tasks import classify, forecast, generate, guess, point, regress, summarise, tag, transcribe, translate
+from clew.tasks import (
+    caption,
+    classify,
+    forecast,
+    generate,
+    guess,
+    point,
+    regress,
+    summarise,
+    tag,
+    transcribe,
+    translate,
+)
 from clew.tasks.base import Cells, Job, Trained, refuse_unused, say
 from clew.tasks.run import PLAN, RunFolder
 from clew.training import Settings, fit
 
 TASKS: dict[str, ModuleType] = {
+    "caption": caption,
     "classify": classify,
     "forecast": forecast,
     "generate": generate,

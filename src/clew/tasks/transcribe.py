@@ -19,14 +19,14 @@ from clew.data import vocabulary as vocabularies
 from clew.data.inputs import Input, TextInput
 from clew.data.pair_batch import PairBuckets
 from clew.data.split import shared
-from clew.data.table import Table, column_name, kind, labels
+from clew.data.table import Table, column_name, labels
 from clew.data.vocabulary import Vocabulary
-from clew.errors import ConfigError, DataError, RunError
+from clew.errors import ConfigError, RunError
 from clew.models.build import body_of
 from clew.models.subsample import Subsample
 from clew.models.unaligned import Unaligned
 from clew.tasks.base import Cells, Job, all_but, refuse_unused, say
-from clew.tasks.guess import TEXTS
+from clew.tasks.guess import text_column
 from clew.tasks.records import deal, gather
 from clew.tasks.transcriber import Transcriber
 
@@ -51,7 +51,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         refuse_unused(
             recipe, ("decode.language_weight", "decode.unit_bonus"), "a search without a language model", hint
         )
-    column = column_name(tables[0], d.target) if d.target else _text_column(tables[0])
+    column = column_name(tables[0], d.target) if d.target else text_column(tables[0])
     source = inputs.find(tables[0], d.inputs, [column], mels=d.mels)
     if isinstance(source, TextInput):
         hint = "name a column of sound files or of lists of numbers as --input"
@@ -114,12 +114,3 @@ def _model(recipe: Recipe, source: Input, target: Vocabulary, cells: Cells | Non
     m = recipe.model
     body = body_of(m, m.width, cells)
     return Unaligned(Subsample(source.channels, m.width, m.stride), body, target.size, m.dropout)
-
-
-def _text_column(table: Table) -> str:
-    """The column of texts: one that is called so, or the last of them."""
-    found = [name for name in table.columns if kind(table, name) in ("text", "number")]
-    named = [name for name in found if name.strip().lower() in TEXTS]
-    if not found:
-        raise DataError("no column of texts", file=table.name, hint="name it with --target")
-    return named[0] if named else found[-1]

@@ -22,11 +22,12 @@ from clew.data.split import same_input_keys, shared
 from clew.data.table import Table
 from clew.errors import ConfigError, RunError
 from clew.models.build import paired
+from clew.tasks import writing
 from clew.tasks.base import Cells, Job, Scores, all_but, say
 from clew.tasks.classify import unit
 from clew.tasks.picture import draw_alignments
-from clew.tasks.records import deal, some
-from clew.tasks.translator import UNSEEN, Columns, Translator
+from clew.tasks.records import deal, spread
+from clew.tasks.translator import Columns, Translator
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 256, "embedding": 128, "bidirectional": True, "dropout": 0.2},
@@ -48,7 +49,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     if not d.target or not d.inputs:
         say(f"source: '{columns.source}'; target: '{columns.target}'")
     if recipe.decode.coverage and recipe.model.attention == "none":
-        raise ConfigError(UNSEEN, hint="leave it out, or set model.attention")
+        raise ConfigError(writing.UNSEEN, hint="leave it out, or set model.attention")
     train, valid, test = deal(
         recipe,
         tables,
@@ -65,13 +66,13 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         for name, some in zip(units, texts, strict=True)
     )
     examples = pairs.encode(learned, source, target, recipe.model.copying)
-    longest = 10 + 3 * max(len(example.target) for example in examples) // 2
+    longest = writing.longest_of(examples)
     trained = Translator(paired(recipe, source, target, cells), columns, source, target, longest, recipe.decode)
-    watched, teacher = some(valid, WATCHED), trained.examples(valid)
+    watched, teacher = spread(valid, WATCHED), trained.examples(valid)
     trained.examples(test)  # what cannot be scored is said before training, not behind it
 
     def validate() -> dict[str, float]:
-        nats = trained.nats(teacher).result()["nats"]
+        nats = writing.foreseen(trained.model, teacher).result()["nats"]
         greedy = trained.searching(beam=1).write([pair.source for pair in watched])
         found = trained.edits(greedy, [pair.targets for pair in watched])
         return {"loss": found["token_error"] + 0.01 * min(nats, 10.0), "nats": nats, **found}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,21 +10,18 @@ import torch
 
 from clew.config import Decode, build
 from clew.data import pairs
-from clew.data.pair_batch import PairBatch, PairExample, collate_pairs
+from clew.data.pair_batch import PairExample, collate_pairs
 from clew.data.pairs import Pair
 from clew.data.table import Table, column_name
-from clew.data.vocabulary import END, Vocabulary, Words
+from clew.data.vocabulary import Vocabulary, Words
 from clew.data.vocabulary.known import Known
-from clew.decode import Hypothesis, beam, covered
+from clew.decode import Hypothesis
 from clew.errors import ConfigError
-from clew.metrics import Edits, Sequences, Tokens
+from clew.metrics import Edits, Sequences
 from clew.models.heads.copying import CopyHead
 from clew.models.paired import Paired
-from clew.models.source import Source
+from clew.tasks import writing
 from clew.tasks.base import Predictions, Scores, say
-
-UNSEEN = "decode.coverage needs a decoder with attention"
-AT_ONCE = 64  # sources that are read together
 
 
 class Columns(NamedTuple):
@@ -62,53 +59,14 @@ class Translator:
         """What is learned from: one for each target."""
         return pairs.encode(some, self.source, self.target, self.copies)
 
-    @torch.no_grad()
     def search(self, texts: Sequence[str], nbest: int = 1) -> list[list[Hypothesis]]:
         """The best texts for each source, as units, and what they are worth."""
-        self.model.eval()
-        d, device = self.decode, next(self.model.parameters()).device
         nothing = np.zeros(0, np.int64)
         sources = [
             PairExample(self.source.encode(text), nothing, self.target.read(text)[0] if self.copies else None)
             for text in texts
         ]
-        found: list[list[Hypothesis]] = [[] for _ in texts]
-        order = np.argsort([-len(example.source) for example in sources], kind="stable")
-        never = torch.tensor(self.target.unwritable, dtype=torch.int64, device=device)
-        for rows in (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE)):
-            context = self._encoded(collate_pairs([sources[i] for i in rows]))
-            begin = torch.full((len(rows), 1), END, device=device)
-            logp, state = self.model.step(begin, self.model.init_state(len(rows), context), context)
-            best = beam(
-                self.model,
-                logp,
-                state,
-                context,
-                end=END,
-                most=min(d.longest, self.longest),
-                width=d.beam,
-                nbest=nbest,
-                length_penalty=d.length_penalty,
-                coverage=self._coverage(),
-                no_repeat=d.no_repeat,
-                never=never,
-            )
-            for i, hypotheses in zip(rows, best, strict=True):
-                found[i] = hypotheses
-        return found
-
-    def _encoded(self, batch: PairBatch) -> Source:
-        device = next(self.model.parameters()).device
-        copied = None if batch.copied is None else batch.copied.to(device)
-        return self.model.encode(batch.source.to(device), batch.source_lengths.to(device), copied)
-
-    def _coverage(self) -> Callable[[Any], torch.Tensor] | None:
-        if not self.decode.coverage:
-            return None
-        if self.model.decoder.attend is None:
-            raise ConfigError(UNSEEN, hint="leave it out, or train with model.attention")
-        # What is padded is never looked at, and a place that is not always a little.
-        return lambda state: covered(state.attend.seen, self.decode.coverage, state.attend.seen > 0)
+        return writing.search(self.model, sources, self.target, self.decode, self.longest, nbest)
 
     def write(self, texts: Sequence[str]) -> list[str]:
         """The best text for each."""
@@ -118,20 +76,6 @@ class Translator:
     def spelt(self, text: str, units: Sequence[int]) -> str:
         """Units that were written for a text, as a text."""
         return self.target.decode(units, self.target.read(text)[1] if self.copies else ())
-
-    @torch.no_grad()
-    def nats(self, examples: Sequence[PairExample]) -> Tokens:
-        """The score of all target units, each given the true ones before it."""
-        self.model.eval()
-        metric, device = Tokens(), next(self.model.parameters()).device
-        order = np.argsort([len(example.source) for example in examples], kind="stable")
-        for rows in (order[i : i + AT_ONCE] for i in range(0, len(order), AT_ONCE)):
-            batch = collate_pairs([examples[i] for i in rows])
-            context = self._encoded(batch)
-            logp, _ = self.model(batch.x.to(device), None, context, lengths=batch.lengths)
-            nats = -logp.gather(-1, batch.target.to(device)[..., None])[..., 0][batch.supervised.to(device)]
-            metric.update(float(nats.sum()), int(batch.lengths.sum()))
-        return metric
 
     def cut(self, text: str) -> Sequence[Hashable]:
         """What is counted as a token."""
@@ -186,6 +130,6 @@ class Translator:
         units, written = self.source.encode(text), np.array(best[0].units if best else [], dtype=np.int64)
         copied, words = self.target.read(text) if self.copies else (None, [])
         batch = collate_pairs([PairExample(units, written, copied)])
-        weights = self.model.alignment(batch.x, self._encoded(batch))[0].double().cpu().numpy()
+        weights = self.model.alignment(batch.x, writing.encoded(self.model, batch))[0].double().cpu().numpy()
         source = [self.source.decode([int(n)]) for n in units[:, 0]]
         return source, [*(self.target.decode([int(n)], words) for n in written), "end"], weights
