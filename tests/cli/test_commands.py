@@ -207,3 +207,10 @@ def test_a_stream_is_left_without_a_word(trained: Path) -> None:
     _, talk = process.communicate(timeout=60)
     assert json.loads(first)["step"] == 1
     assert (process.returncode, talk) == (130, "")
+
+
+def test_every_task_has_its_words() -> None:
+    from clew.cli.train import FIRST, UNITS
+    from clew.tasks.train import TASKS
+
+    assert set(UNITS) == set(FIRST) == set(TASKS)

@@ -99,6 +99,29 @@ def test_what_is_wrong_with_a_sound_is_said(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.samples, tone(440), atol=1e-4)
 
 
+def test_what_a_header_says(tmp_path: Path) -> None:
+    """Comments before the samples, lengths that a pipe could not know and samples of 8 and 24 bits are no mistake."""
+    with soundfile.SoundFile(tmp_path / "told.wav", "w", RATE, 1) as sound:
+        sound.comment = "metadata: training data"
+        sound.write(tone(440))
+    for subtype in ("PCM_U8", "PCM_24", "FLOAT"):
+        soundfile.write(tmp_path / f"{subtype}.wav", tone(440), RATE, subtype=subtype)
+    raw = bytearray(write(tmp_path, "pipe.wav", tone(440)).read_bytes())
+    raw[40:44] = (0x7FFFF000).to_bytes(4, "little")
+    (tmp_path / "pipe.wav").write_bytes(raw)
+    for file in tmp_path.iterdir():
+        np.testing.assert_allclose(read_sound(file).samples, tone(440), atol=0.01)
+    soundfile.write(tmp_path / "loud.wav", np.clip(9 * tone(440), -1, 1), RATE, subtype="PCM_U8")
+    with pytest.raises(DataError, match="is clipped"):
+        read_sound(tmp_path / "loud.wav")
+
+
+def test_a_file_may_not_be_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clew.data.audio.LONGEST", 1000)
+    with pytest.raises(DataError, match="is longer than 1,000 samples"):
+        read_sound(write(tmp_path, "a.wav", tone(440)))
+
+
 def test_the_row_of_a_bad_sound_is_named(tmp_path: Path) -> None:
     write(tmp_path, "a.wav", tone(440))
     write(tmp_path, "b.wav", np.zeros(900, np.float32))
@@ -107,8 +130,9 @@ def test_the_row_of_a_bad_sound_is_named(tmp_path: Path) -> None:
         "b.wav": "b.wav is silent",
         "c.wav": "c.wav is shorter than one frame",
         "d.wav": "there is no file d.wav",
+        " ": "the cell is empty",
     }.items():
-        (tmp_path / "list.csv").write_text(f"path,text\na.wav,one\n{last},two\n")
+        (tmp_path / "list.csv").write_text(f"path,text\na.wav,one\n{last},two\na.wav,three\n")
         table = read_table(tmp_path / "list.csv")
         source = find_sounds(table, table.columns, 20)
         assert source is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -134,3 +135,9 @@ def test_load_recipe_missing_folder_or_binary(tmp_path):
         load_recipe(tmp_path / "recipes.toml")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(tmp_path)
+
+
+def test_a_bare_key_means_one_section() -> None:
+    """But for those that are known to stand in two, which have to be written with their section."""
+    homes = Counter(name for section in SECTIONS.values() for name in section.model_fields)
+    assert {name for name, count in homes.items() if count > 1} == {"coverage"}

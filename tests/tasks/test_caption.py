@@ -69,7 +69,8 @@ def test_a_vector_is_enough(tmp_path: Path) -> None:
         name = ["none at all", "the first", "the second one", "both"][a + 2 * b]
         rows.append(f"{a + r.gauss(0, 0.1):.3f},{b + r.gauss(0, 0.1):.3f},{name}")
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
-    found = clew.train(tmp_path / "a.csv", tmp_path / "run", **{**SETTINGS, "attention": "none", "bidirectional": False})
+    plain = {"attention": "none", "bidirectional": False}
+    found = clew.train(tmp_path / "a.csv", tmp_path / "run", **{**SETTINGS, **plain})
     assert found["metrics"]["exact"] > 0.9
 
 

@@ -63,3 +63,13 @@ def test_what_it_cannot_do_is_said(run: Path, hidden: Path, tmp_path: Path, run_
             clew.train(hidden, tmp_path / "run", crf=True, **SETTINGS, **setting)
     with pytest.raises(NotCausalError, match="together"):
         clew.load(run).model.init_state(1)
+
+
+def test_its_own_recipe_repeats_it(run: Path, hidden: Path, tmp_path: Path) -> None:
+    """And what was begun goes on."""
+    clew.train(hidden, tmp_path / "again", recipe=run / "recipe.toml", progress=False)
+    ours, theirs = (
+        json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (run, tmp_path / "again")
+    )
+    assert ours == theirs
+    clew.train(hidden, tmp_path / "again", resume=True, progress=False)

@@ -12,7 +12,7 @@ from clew.tasks import train as run_training
 
 UNITS = {
     **{"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"},
-    **dict.fromkeys(("summarise", "translate"), "texts"),
+    **dict.fromkeys(("caption", "summarise", "transcribe", "translate"), "texts"),
     "point": "orders",
 }
 FIRST = {  # the metric that a task is known by, and whether more of it is better
@@ -22,6 +22,7 @@ FIRST = {  # the metric that a task is known by, and whether more of it is bette
     "regress": ("rmse", False),
     "tag": ("accuracy", True),
     **dict.fromkeys(("summarise", "translate"), ("token_error", False)),
+    **dict.fromkeys(("caption", "transcribe"), ("cer", False)),
     "point": ("exact", True),
 }
 

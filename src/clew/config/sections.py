@@ -128,7 +128,7 @@ class Model(Section):
     """Whether a decoder reads what it put out last, and with it where it looked."""
     tied: bool = False
     """Whether a decoder's units are scored by the vectors that it reads them with."""
-    stride: AtLeastOne = 2
+    subsample: Annotated[int, Field(ge=1, le=64)] = 2
     """Steps of a sound that become one step of the model."""
     crf: bool = False
     """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""

@@ -24,6 +24,11 @@ from clew.errors import ConfigError, DataError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3")
 FLOOR = 1e-10  # of a frame's power; samples are within -1 and 1
+FASTEST = 1_000_000  # samples a second
+LONGEST = 1 << 28  # samples of a file
+BLOCK = 1 << 20  # samples that are read at once: a file may claim more than it has
+UNKNOWN_SIZE = 0x7FFFF000  # bytes; from here on a header says that it does not know
+LOUDEST = {"PCM_U8": 1.0 - 2**-7, "PCM_S8": 1.0 - 2**-7}  # a sample at the edge, by how samples are kept
 CLIPPED = 0.1  # the share of samples at the very edge from which on a sound is refused
 
 
@@ -50,12 +55,19 @@ def read_sound(file: Path, rate: int = 0) -> Sound:
         raise DataError("no such file", file=file, hint="paths are looked up beside the table that names them")
     try:
         with library.SoundFile(str(file)) as sound:
-            found, told = sound.samplerate, sound.frames
-            samples = sound.read(dtype="float32", always_2d=True)
-    except (library.LibsndfileError, OSError, RuntimeError, ValueError) as error:
+            found, told, loudest = sound.samplerate, sound.frames, LOUDEST.get(sound.subtype, 1.0 - 2**-15)
+            blocks, count = [], 0
+            while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block)
+                count += len(block)
+                if count > LONGEST:
+                    hint = "cut it into pieces"
+                    raise DataError(f"is longer than {LONGEST:,} samples", file=file, hint=hint)
+    except (library.LibsndfileError, OSError, RuntimeError, TypeError) as error:
         raise DataError("is no sound that can be read", file=file, hint="write it as WAV, 16 bit") from error
-    if len(samples) < told or len(samples) < _promised(file):
-        raise DataError(f"is cut short: {len(samples):,} samples are there", file=file, hint="copy it again")
+    if count < max(told, _promised(file)):
+        raise DataError(f"is cut short: {count:,} samples are there", file=file, hint="copy it again")
+    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
     if not np.isfinite(samples).all():
         raise DataError("holds samples that are no numbers", file=file, hint="write it as WAV, 16 bit")
     if not samples.any():
@@ -64,7 +76,7 @@ def read_sound(file: Path, rate: int = 0) -> Sound:
     if samples.shape[1] > 1:
         hint = "convert it, for example with: sox IN.wav -c 1 OUT.wav"
         raise DataError(f"has {samples.shape[1]} channels, where one is wanted", file=file, hint=hint)
-    if (clipped := float((np.abs(samples) >= 1.0 - 2**-15).mean())) > CLIPPED:
+    if (clipped := float((np.abs(samples) >= loudest).mean())) > CLIPPED:
         what = f"is clipped: {clipped:.0%} of its samples are as loud as a sample can be"
         raise DataError(what, file=file, hint="record it again, not as loud, or drop its row")
     if rate and found != rate:
@@ -76,15 +88,18 @@ def read_sound(file: Path, rate: int = 0) -> Sound:
 def _promised(file: Path) -> int:
     """The samples that a WAV file's header says it has, which a file cut short has not; 0 where nobody says."""
     with file.open("rb") as stream:
-        head = stream.read(1 << 16)
-    at, block = head.find(b"data"), head.find(b"fmt ")
-    if head[:4] != b"RIFF" or at < 0 or block < 0 or len(head) < max(at + 8, block + 22):
-        return 0
-    size, bytes_a_step = (
-        int.from_bytes(head[at + 4 : at + 8], "little"),
-        int.from_bytes(head[block + 20 : block + 22], "little"),
-    )
-    return 0 if size >= 2**32 - 1 - 2**16 else size // max(1, bytes_a_step)
+        if stream.read(4) != b"RIFF" or stream.read(8)[4:] != b"WAVE":
+            return 0
+        bytes_a_step = 0
+        while len(head := stream.read(8)) == 8:
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":  # what writes into a pipe cannot know how much there will be
+                return size // bytes_a_step if bytes_a_step and size < UNKNOWN_SIZE else 0
+            if name == b"fmt ":
+                bytes_a_step = int.from_bytes(stream.read(16)[12:14], "little")
+                size -= 16
+            stream.seek(size + size % 2, 1)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -102,9 +117,11 @@ class LogMel:
     hop: float = 0.010
 
     def __post_init__(self) -> None:
-        if not (0 < self.hop_size <= self.window_size and 1 <= self.mels <= self.window_size // 2):
+        whole = isinstance(self.rate, int) and isinstance(self.mels, int) and 1 <= self.rate <= FASTEST
+        whole = whole and 0 < self.window <= 1 and 0 < self.hop <= 1
+        if not (whole and 0 < self.hop_size <= self.window_size and 1 <= self.mels <= self.window_size // 2):
             what = f"{self.mels} mels of {self.window} s every {self.hop} s do not fit {self.rate:,} samples a second"
-            raise ConfigError(what, hint="take fewer mels, or longer frames")
+            raise ConfigError(what, hint="set data.mels lower")
 
     @property
     def hop_size(self) -> int:

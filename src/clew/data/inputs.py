@@ -167,7 +167,7 @@ def from_json(saved: Any, file: object) -> Input:
         if not columns or len(scaler.mean) != channels:
             raise ValueError("as many means as channels")
         return NumberInput(columns, saved["layout"], channels, str(saved["group"]), scaler)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
 
 
@@ -218,10 +218,10 @@ def find(
     if names and len(names) > 1 and len({"text" if kinds[n] in ("text", "texts") else kinds[n] for n in names}) > 1:
         what = f"columns of different kinds cannot be read together: {', '.join(f'{n} ({kinds[n]})' for n in names)}"
         raise DataError(what, file=table.name, hint="name one column of text, or columns of numbers, as --input")
-    if words and not group and (sounds := find_sounds(table, words, mels)):
-        return sounds
     if names and len(words) > 1:
         raise DataError("one column of text can be read, two are named", file=table.name, hint="name one as --input")
+    if words and not group and (sounds := find_sounds(table, words, mels)):
+        return sounds
     if group and numbers:
         return NumberInput(numbers, "steps", 0, group)
     if group:

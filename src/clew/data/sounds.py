@@ -23,7 +23,7 @@ LINE = 'a line is a list of samples from -1 to 1, or {"samples": [...]}'
 
 @dataclass(frozen=True)
 class AudioInput:
-    """Files that a column names, beside the table or anywhere."""
+    """Files that a column names, from the folder of their table."""
 
     column: str
     front: LogMel
@@ -64,14 +64,14 @@ class AudioInput:
         """The frames that a line of samples completes, and the samples that the next line needs."""
         if isinstance(value, Mapping):
             value = value.get("samples")
-        try:
-            samples = np.array(value, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError("holds what is no number", hint=LINE) from error
-        if samples.ndim != 1 or value is None:
+        if not isinstance(value, list):
             raise DataError(f"expected samples, got {str(value)[:40]!r}", hint=LINE)
-        if not np.isfinite(samples).all() or (len(samples) and np.abs(samples).max() > 1.5):
-            raise DataError("samples must lie between -1 and 1", hint="divide 16-bit samples by 32768")
+        for sample in value:
+            if isinstance(sample, bool) or not isinstance(sample, int | float):
+                raise DataError(f"{str(sample)[:40]!r} is no number", hint=LINE)
+            if not -1.5 <= sample <= 1.5:
+                raise DataError("samples must lie between -1 and 1", hint="divide 16-bit samples by 32768")
+        samples = np.array(value, dtype=np.float32)
         frames, rest = self.front.frames(torch.from_numpy(samples), self.front.silence() if before is None else before)
         return self.encode(frames.numpy()), rest
 
@@ -94,13 +94,18 @@ def find_sounds(table: Table, names: Sequence[str], mels: int) -> AudioInput | N
 
 
 def names_sounds(table: Table, name: str) -> bool:
-    """Whether every cell of a column is the name of a sound file."""
+    """Whether most cells of a column that hold anything are the names of sound files; one that is not is a mistake."""
     cells = table.column(name).drop_nulls().to_list() if table.schema[name] in TEXTS else []
-    return bool(cells) and all(str(cell).strip().lower().endswith(SUFFIXES) for cell in cells)
+    cells = [cell.strip().lower() for cell in map(str, cells) if cell.strip()]
+    return sum(cell.endswith(SUFFIXES) for cell in cells) > len(cells) / 2
 
 
 def _read(table: Table, row: int, column: str, name: str, rate: int = 0) -> Sound:
     """A sound that a row names, and what is wrong with it in the words of that row."""
+    if not name.strip():
+        raise DataError(
+            "the cell is empty", file=table.name, row=row, column=column, hint="name a file, or drop the row"
+        )
     try:
         return read_sound(beside(table, name), rate)
     except DataError as error:
@@ -109,12 +114,14 @@ def _read(table: Table, row: int, column: str, name: str, rate: int = 0) -> Soun
 
 
 def beside(table: Table, name: str) -> Path:
-    """A file that a table names: as it stands, or else in the table's folder."""
-    near = Path(table.name).parent / name.strip()
-    return near if near.exists() or not Path(name.strip()).is_absolute() else Path(name.strip())
+    """A file that a table names, from the table's folder."""
+    return Path(table.name).parent / name.strip()
 
 
 def table_of(name: str, files: Sequence[Path], sha256: str) -> Table:
     """Sound files as a table, a row each."""
-    frame = pl.DataFrame({FILE: [str(file.resolve()) for file in files]})
+    try:
+        frame = pl.DataFrame({FILE: [str(file.resolve()) for file in files]})
+    except UnicodeEncodeError as error:
+        raise DataError("has a name that is no UTF-8", file=repr(name), hint="give it another one") from error
     return Table(name, frame, True, sha256, range(1, len(files) + 1))

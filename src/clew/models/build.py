@@ -153,7 +153,8 @@ def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: fl
 
 
 def paired(recipe: Recipe, source: Vocabulary | int, target: Vocabulary, cells: Table | None = None) -> Paired:
-    """The encoder and decoder that a recipe asks for, from texts in the units of one vocabulary to those of another.
+    """The encoder and decoder that a recipe asks for, from texts or numbers to the units of a
+    vocabulary.
 
     Args:
         source: the units of the sources, or how many numbers a step of them has.

@@ -1,7 +1,7 @@
 """Fewer steps: a causal convolution over time that gives one output for every few inputs (speech: Collobert et al.
 2016, arXiv:1609.03193; before a recurrence: Amodei et al. 2016, arXiv:1512.02595, section 3.3).
 
-y[j] = silu(W [x[(j+1) s - k + 1]; ...; x[(j+1) s]] + b)          counted from 1; before the first x are zeros
+y[j] = silu(W [x[j s - k + 1]; ...; x[j s]] + b)                  counted from 1; before the first x are zeros
 
 So y[j] is there as soon as its last input is, however the inputs are cut; of n inputs there are n // s outputs.
 

@@ -58,19 +58,20 @@ class Unaligned(nn.Module):
         return inputs // self.front.stride
 
     def loss(self, batch: PairBatch) -> Tensor:
-        """The mean over rows of -log p(units), each divided by the number of its units. A row whose units do not fit
-        into its steps counts as 0."""
+        """-log p(units), over the number of units and ends. A row whose units do not fit into its steps counts as 0."""
         logp_BMV, made_B = self._outputs(batch.source, batch.source_lengths)
         lengths = batch.lengths - 1  # without the end, which is the blank
         # In float32: the sums over paths lose too much in half precision.
-        return F.ctc_loss(
+        total = F.ctc_loss(
             logp_BMV.float().transpose(0, 1),
             batch.target[:, :-1] if batch.target.shape[1] > 1 else batch.target,
             made_B.cpu(),
             lengths.cpu(),
             blank=BLANK,
+            reduction="sum",
             zero_infinity=True,
         )
+        return total / batch.losses
 
     def init_state(self, batch_size: int, context: State | None = None) -> UnalignedState:
         if isinstance(self.body, Encoder):

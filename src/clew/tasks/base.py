@@ -31,8 +31,9 @@ OWN = {  # keys of a recipe that say something to few tasks, by what those do
         *("model.copying", "model.feed", "model.tied", "train.scheduled_sampling", "train.coverage"),
         *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
     ),
+    "hear": ("data.mels",),
     "tag": ("model.crf",),
-    "transcribe": ("model.stride", "decode.language", "decode.language_weight", "decode.unit_bonus"),
+    "transcribe": ("model.subsample", "decode.language", "decode.language_weight", "decode.unit_bonus"),
 }
 Cells = Mapping[str, type[Recurrence]]
 Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
@@ -137,9 +138,9 @@ def window_of(recipe: Recipe, usual: int) -> int:
     return usual if recipe.train.window == "auto" else recipe.train.window
 
 
-def all_but(own: str = "") -> tuple[str, ...]:
-    """The keys that say nothing to a task that does `own`, see there."""
-    return tuple(key for what, keys in OWN.items() if what != own for key in keys)
+def all_but(*own: str) -> tuple[str, ...]:
+    """The keys that say nothing to a task that does these of `OWN`."""
+    return tuple(key for what, keys in OWN.items() if what not in own for key in keys)
 
 
 def refuse_unused(recipe: Recipe, keys: Sequence[str], who: str, hint: str) -> None:

@@ -10,8 +10,7 @@ predictions  the text that the model gives the highest score, or the best of the
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,64 +21,78 @@ from clew.data import inputs
 from clew.data import vocabulary as vocabularies
 from clew.data.inputs import Input, TextInput
 from clew.data.pair_batch import PairBuckets, PairExample
-from clew.data.split import shared
 from clew.data.table import Table, column_name, labels
 from clew.data.vocabulary import Vocabulary
 from clew.decode import Hypothesis
 from clew.errors import ConfigError, RunError
-from clew.metrics import Edits
 from clew.models.build import paired
 from clew.models.paired import Paired
 from clew.tasks import writing
 from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
 from clew.tasks.classify import unit
 from clew.tasks.guess import text_column
-from clew.tasks.records import Record, deal, gather, spread
-from clew.tasks.translate import WATCHED, WRITTEN
+from clew.tasks.records import Record, deal, facts_of, gather, refuse_long, split_columns, spread, steps_of
+from clew.tasks.translate import WRITTEN
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "bidirectional": True, "dropout": 0.2},
     "train": {"epochs": 30, "batch": 32, "lr": 3e-3, "patience": 8},
 }
 UNUSED = (
-    *(*all_but("write"), "data.group", "data.source_unit", "model.copying", "model.pooling", "model.word_dropout"),
+    *(*all_but("write", "hear"), "data.group", "data.source_unit", "model.copying", "model.pooling", "model.letters"),
+    "model.word_dropout",
     *("train.class_weights", "train.window", "train.stride", "train.supervise"),
 )
 
 
 class Captioner:
-    """A trained model that says what numbers show."""
+    """A trained model that says what numbers show.
+
+    Args:
+        commonest: the text that the training part has most often.
+        longest: the most units that it may write.
+    """
 
     def __init__(
-        self, model: Paired, source: Input, column: str, target: Vocabulary, longest: int, decode: Decode
+        self,
+        model: Paired,
+        source: Input,
+        column: str,
+        target: Vocabulary,
+        commonest: str,
+        longest: int,
+        decode: Decode,
     ) -> None:
         self.model, self.source, self.column, self.target = model, source, column, target
-        self.longest, self.decode = longest, decode
+        self.commonest, self.longest, self.decode = commonest, longest, decode
 
     def to_json(self) -> dict[str, Any]:
         saved = {"input": self.source.to_json(), "column": self.column, "target": self.target.to_json()}
-        return {**saved, "longest": self.longest}
+        return {**saved, "commonest": self.commonest, "longest": self.longest}
 
     def searching(self, **changes: Any) -> Captioner:
         """The same model with other words on how texts are found: see the recipe's [decode]."""
         decode = build({"decode": self.decode.model_dump() | changes}).decode
-        return Captioner(self.model, self.source, self.column, self.target, self.longest, decode)
+        return Captioner(self.model, self.source, self.column, self.target, self.commonest, self.longest, decode)
 
     def search(self, records: Sequence[Record], nbest: int = 1) -> list[list[Hypothesis]]:
         """The best texts for each, as units, and what they are worth."""
-        sources = [PairExample(self.source.encode(record.raw), np.zeros(0, np.int64)) for record in records]
+        sources = [PairExample(steps_of(self.source, record), np.zeros(0, np.int64)) for record in records]
         return writing.search(self.model, sources, self.target, self.decode, self.longest, nbest)
 
     def write(self, records: Sequence[Record]) -> list[str]:
         return [self.target.decode(found[0].units) if found else "" for found in self.search(records)]
 
-    def score(self, records: Sequence[Record], naive: str) -> Scores:
-        texts = [record.answer for record in records]
-        return metrics(self.write(records), texts), {"commonest": metrics([naive] * len(texts), texts)}, len(records)
+    def metrics(self, written: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
+        found = writing.errors(self.target, written, [record.answer for record in records])
+        return {name: found[name] for name in ("exact", "cer")}
+
+    def score(self, records: Sequence[Record]) -> Scores:
+        naive = self.metrics([self.commonest] * len(records), records)
+        return self.metrics(self.write(records), records), {"commonest": naive}, len(records)
 
     def evaluate(self, tables: list[Table]) -> Scores:
-        records = gather(tables, self.source, lambda table, _: labels(table, self.column))
-        return self.score(records, Counter(record.answer for record in records).most_common(1)[0][0])
+        return self.score(gather(tables, self.source, lambda table, _: labels(table, self.column)))
 
     def predictions(self, table: Table, horizon: int = 0, nbest: int = 1) -> Predictions:
         records = gather([table], self.source, lambda table, source: [None] * table.rows)
@@ -91,18 +104,12 @@ class Captioner:
         return Predictions(["row", "rank", self.column, "score", "nats"], rows)
 
 
-def metrics(written: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
-    letters = Edits()
-    letters.update([list(text) for text in written], [[list(text)] for text in texts])
-    found = letters.result()
-    return {"exact": found["exact"], "cer": found["token_error"]}
-
-
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     """Read and part the records, learn the units of the texts and build the model."""
     d, t = recipe.data, recipe.train
-    column = column_name(tables[0], d.target) if d.target else text_column(tables[0])
-    source = inputs.find(tables[0], d.inputs, [column], channels=d.channels, mels=d.mels)
+    hidden = split_columns(recipe, tables[0])
+    column = column_name(tables[0], d.target) if d.target else text_column(tables[0], hidden)
+    source = inputs.find(tables[0], d.inputs, [column, *hidden], channels=d.channels, mels=d.mels)
     if isinstance(source, TextInput):
         hint = "name columns of numbers, of lists or of sound files as --input"
         raise ConfigError("one text from another is --task translate", hint=hint)
@@ -110,53 +117,42 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         raise ConfigError(writing.UNSEEN, hint="leave it out, or set model.attention")
     if not d.target or not d.inputs:
         say(f"target: '{column}'; input: {', '.join(map(repr, source.columns[:8]))}")
-    parts = deal(
-        recipe,
-        tables,
-        lambda given: gather(given, source, lambda table, _: labels(table, column)),
-        lambda given: source.keys([record.raw for record in given]),
-    )
+
+    def keys(records: list[Record]) -> Sequence[Hashable]:
+        return source.keys([record.raw for record in records])
+
+    parts = deal(recipe, tables, lambda given: gather(given, source, lambda table, _: labels(table, column)), keys)
     train, valid, test = parts
+    refuse_long(train, [len(record.raw) for record in train], "cut it into pieces with a text each")
     texts = [record.answer for record in train]
     guess = unit(texts)
     chosen = WRITTEN.get(guess, guess) if d.target_unit == "auto" else d.target_unit
     target = vocabularies.fit(chosen, texts, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
     fitted = source.fit([record.raw for record in train])
     examples, teacher = (
-        [PairExample(fitted.encode(record.raw), target.write(record.answer, ())) for record in some]
+        [PairExample(steps_of(fitted, record), target.write(record.answer, ())) for record in some]
         for some in (train, valid)
     )
     longest = writing.longest_of(examples)
     model = paired(recipe, fitted.channels, target, cells)
-    trained = Captioner(model, fitted, column, target, longest, recipe.decode)
-    watched = spread(valid, WATCHED)
-    naive = Counter(texts).most_common(1)[0][0]
+    trained = Captioner(model, fitted, column, target, writing.commonest(texts), longest, recipe.decode)
+    watched = spread(valid, writing.WATCHED)
 
     def validate() -> dict[str, float]:
         nats = writing.foreseen(trained.model, teacher).result()["nats"]
-        found = metrics(trained.searching(beam=1).write(watched), [record.answer for record in watched])
+        found = trained.metrics(trained.searching(beam=1).write(watched), watched)
         return {"loss": found["cer"] + 0.01 * min(nats, 10.0), "nats": nats, **found}
 
     resolved = {"inputs": source.columns, "target": column, "target_unit": chosen}
-    facts: dict[str, Any] = {"parts": dict(zip(("train", "valid", "test"), map(len, parts), strict=True))}
-    if seen := shared(*(source.keys([record.raw for record in part]) for part in (train, test))):
-        facts["test_seen_in_training"] = seen
-    batches = PairBuckets(examples, t.batch)
-    return Job(
-        recipe.model_copy(update={"data": d.model_copy(update=resolved)}),
-        trained,
-        batches,
-        validate,
-        lambda: trained.score(test, naive),
-        every=len(batches),
-        facts=facts,
-    )
+    recipe = recipe.model_copy(update={"data": d.model_copy(update=resolved)})
+    batches, facts = PairBuckets(examples, t.batch), facts_of(parts, keys)
+    return Job(recipe, trained, batches, validate, lambda: trained.score(test), every=len(batches), facts=facts)
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Captioner:
     try:
         source, target = inputs.from_json(saved["input"], file), vocabularies.from_json(saved["target"], file)
-        longest = int(saved["longest"])
+        column, naive, longest = str(saved["column"]), str(saved["commonest"]), int(saved["longest"])
         if isinstance(source, TextInput) or target.width != 1 or longest < 1:
             raise ValueError("numbers, and units that can be written")
     except RunError:
@@ -164,4 +160,4 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
     model = paired(recipe, source.channels, target, cells)
-    return Captioner(model, source, str(saved["column"]), target, longest, recipe.decode)
+    return Captioner(model, source, column, target, naive, longest, recipe.decode)

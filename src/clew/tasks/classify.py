@@ -31,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.3},
     "train": {"epochs": 30, "lr": 3e-3, "patience": 8},
 }
-UNUSED = all_but()
+UNUSED = all_but("hear")
 
 
 class Labels(ClassAnswers):

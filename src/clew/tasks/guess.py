@@ -10,7 +10,7 @@ from clew.data.table import Table, as_numbers, column_name, filled, is_time_like
 from clew.errors import DataError
 
 LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
-TEXTS = ("text", "transcript", "transcription", "sentence", "words")  # names of a column of what is said
+SAID = ("text", "transcript", "transcription", "caption", "sentence", "words")  # a column of what is said is called so
 WORDS = ("form", "token", "tokens", "word", "words", "text", "1")
 PAIRS = 20  # different texts on either side, for two columns to be pairs
 FEW = 50  # different values that a column of labels may have, or a tenth of the rows if those are more
@@ -32,8 +32,8 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
     if heard := next((name for name in stories if names_sounds(table, name)), ""):
         said = [name for name in stories if name not in (heard, chosen)]
         if chosen in stories or (not chosen and said):
-            name = chosen or next((n for n in said if n.strip().lower() in TEXTS), said[-1])
-            if name.strip().lower() in TEXTS or _tells_its_own(table, name):
+            name = chosen or next((n for n in said if n.strip().lower() in SAID), said[-1])
+            if name.strip().lower() in SAID or _tells_its_own(table, name):
                 return "transcribe", f"holds sounds and what is said in them, '{name}'"
         if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
             return "regress", f"holds sounds and numbers in '{chosen}'"
@@ -79,14 +79,18 @@ def label_column(table: Table) -> str:
     return few[-1]
 
 
-def text_column(table: Table) -> str:
+def text_column(table: Table, beside: Sequence[str] = ()) -> str:
     """The column of what is said or written: one that is called so, or the last that is not of sounds.
+
+    Args:
+        beside: columns that it is not.
 
     Raises:
         DataError: there is none.
     """
-    found = [name for name in table.columns if kind(table, name) == "text" and not names_sounds(table, name)]
-    named = [name for name in found if name.strip().lower() in TEXTS]
+    texts = [name for name in table.columns if kind(table, name) == "text" and name not in beside]
+    found = [name for name in texts if not names_sounds(table, name)]
+    named = [name for name in found if name.strip().lower() in SAID]
     if not found:
         raise DataError("no column of texts", file=table.name, hint="name it with --target")
     return named[0] if named else found[-1]

@@ -22,16 +22,15 @@ from clew.data.batch import Buckets, Example, Lanes, by_length, collate
 from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name
-from clew.errors import ConfigError, DataError, RunError
+from clew.errors import ConfigError, RunError
 from clew.models import SequenceHead, Single, body_of, embedding
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
-from clew.tasks.records import Parts, Record, gather, part
+from clew.tasks.records import Parts, Record, gather, part, refuse_long, split_columns, steps_of
 
 AT_ONCE = 64  # sequences that are predicted together
 CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
 WINDOW = 128  # steps that a gradient reaches back, where that is left open
-LONGEST = 20_000  # steps that are learned from whole
 SAID = 8  # columns that are named
 
 
@@ -48,15 +47,7 @@ class Labelled:
         return {"input": self.source.to_json(), "answers": self.answers.to_json()}
 
     def encode(self, record: Record) -> np.ndarray:
-        """The steps (T, I) of a record. Raises DataError with its place where it holds none."""
-        try:
-            x = self.source.encode(record.raw)
-        except DataError as error:
-            raise DataError(error.what, file=record.file, row=record.row, hint=error.hint) from error
-        if not len(x):
-            hint = "drop the row, or write something into it"
-            raise DataError("holds nothing to read", file=record.file, row=record.row, hint=hint)
-        return x
+        return steps_of(self.source, record)
 
     def example(self, record: Record) -> Example:
         x = self.encode(record)
@@ -154,7 +145,7 @@ def prepare(
     """
     d, m, t = recipe.data, recipe.model, recipe.train
     group = column_name(tables[0], d.group) if d.group else ""
-    beside = [name for name in (answers.column, group, *_split_columns(recipe, tables[0])) if name]
+    beside = [name for name in (answers.column, group, *split_columns(recipe, tables[0])) if name]
     source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group, mels=d.mels)
     if answers.aligned:
         source = _with_steps(source)
@@ -173,15 +164,9 @@ def prepare(
     every = _supervise(recipe, answers)
     trained = Labelled(nn.Module(), source, answers)  # pyright: ignore[reportArgumentType]  # the model follows
     examples = [trained.example(record) for record in parts.train]
-    longest = max(len(example.x) for example in examples)
-    if not t.window and longest > LONGEST:
-        worst = parts.train[int(np.argmax([len(example.x) for example in examples]))]
-        raise DataError(
-            f"a sequence of {longest:,} steps is too long to learn from whole",
-            file=worst.file,
-            row=worst.row,
-            hint="--set train.window=256 learns from windows with the state carried on",
-        )
+    if not t.window:
+        hint = "--set train.window=256 learns from windows with the state carried on"
+        refuse_long(parts.train, [len(example.x) for example in examples], hint)
     trained.model = _model(recipe, source, answers, cells)
     window = window_of(recipe, WINDOW)
     if window:
@@ -236,12 +221,6 @@ def _embedding(recipe: Recipe) -> int:
 def _supervise(recipe: Recipe, answers: Answers) -> Any:
     chosen = recipe.train.supervise
     return (1 if answers.aligned else "last") if chosen == "auto" else chosen
-
-
-def _split_columns(recipe: Recipe, table: Table) -> list[str]:
-    """The columns by which parts are chosen; the model may not see them."""
-    named = [wanted.partition("=") for wanted in (recipe.data.valid, recipe.data.test) if isinstance(wanted, str)]
-    return [column for column, equals, _ in named if equals and column in table.columns]
 
 
 def _with_steps(source: Input) -> Input:

@@ -57,9 +57,12 @@ def language_of(run: str | Path, units: Vocabulary) -> WriterLanguage:
     folder = RunFolder(run)
     folder.check()
     recipe = folder.recipe()
-    if recipe.task != "generate" or recipe.data.source_unit != "character" or units.unit != "character":
-        what = f"'{run}' does not write characters, or this run does not"
-        raise ConfigError(what, hint="train one with --task generate --set source_unit=character")
+    if recipe.task != "generate" or recipe.data.source_unit != "character":
+        hint = "train one with --task generate --set source_unit=character"
+        raise ConfigError(f"decode.language: '{run}' does not write characters", hint=hint)
+    if units.unit != "character":
+        hint = "set data.target_unit = character, or leave the language model out"
+        raise ConfigError(f"a language model of characters cannot help to find units of '{units.unit}'", hint=hint)
     writer = generate.restore(recipe, folder.plan(), folder.path / PLAN, None)
     folder.load_weights(writer.model)
     writer.model.eval()

@@ -24,7 +24,6 @@ from clew.data import inputs, items
 from clew.data.inputs import Input, Raw, TextInput
 from clew.data.items import ItemRecord
 from clew.data.pair_batch import PairBuckets, PairExample, collate_pairs
-from clew.data.split import shared
 from clew.data.table import Table
 from clew.data.vocabulary import END
 from clew.decode.pool import Hypothesis
@@ -35,7 +34,7 @@ from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
 from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
-from clew.tasks.records import deal, spread
+from clew.tasks.records import deal, facts_of, spread
 from clew.training.feed import to_device
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -152,12 +151,11 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         hint = "set data.source_unit = word+character or word"
         raise ConfigError(f"an item cannot be cut into the unit '{unit}'", hint=hint)
     found = source  # the items as they stand, before anything is learned from them
-    parts = deal(
-        recipe,
-        tables,
-        lambda given: [record for table in given for record in items.read(table, found, order)],
-        lambda given: found.keys([record.items for record in given]),
-    )
+
+    def keys(records: list[ItemRecord]) -> Sequence[Any]:
+        return found.keys([record.items for record in records])
+
+    parts = deal(recipe, tables, lambda given: [r for table in given for r in items.read(table, found, order)], keys)
     train, valid, test = parts
     raws = [record.items for record in train]
     source = source.fit(raws, unit, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
@@ -175,9 +173,6 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
     resolved = {"inputs": source.columns, "target": order, "source_unit": unit}
     batches = PairBuckets(examples, t.batch)
-    facts: dict[str, Any] = {"parts": dict(zip(("train", "valid", "test"), map(len, parts), strict=True))}
-    if seen := shared(*(source.keys([record.items for record in part]) for part in (train, test))):
-        facts["test_seen_in_training"] = seen
     return Job(
         recipe.model_copy(update={"data": d.model_copy(update=resolved)}),
         trained,
@@ -185,7 +180,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         validate,
         lambda: trained.score(test),
         every=len(batches),
-        facts=facts,
+        facts=facts_of(parts, keys),
     )
 
 

@@ -22,6 +22,7 @@ from clew.data.table import Table, texts
 from clew.errors import DataError
 
 T = TypeVar("T")
+LONGEST = 20_000  # steps that are learned from whole
 Read = Callable[[Table, Input], list[Any]]  # the answers of a table's records, one each
 
 
@@ -95,6 +96,40 @@ def deal(
     indices = grouped(keys(found), fractions[0], fractions[1], recipe.seed)
     train, valid, test = ([found[i] for i in index] for index in indices)
     return [train, named.get("valid", valid), named.get("test", test)]
+
+
+def facts_of(parts: Sequence[Sequence[Any]], keys: Callable[[Any], Sequence[Hashable]]) -> dict[str, Any]:
+    """What a run says of its training, validation and test part."""
+    facts: dict[str, Any] = {"parts": dict(zip(("train", "valid", "test"), map(len, parts), strict=True))}
+    if seen := shared(keys(parts[0]), keys(parts[2])):
+        facts["test_seen_in_training"] = seen
+    return facts
+
+
+def split_columns(recipe: Recipe, table: Table) -> list[str]:
+    """The columns by which parts are chosen; the model may not see them."""
+    named = [wanted.partition("=") for wanted in (recipe.data.valid, recipe.data.test) if isinstance(wanted, str)]
+    return [column for column, equals, _ in named if equals and column in table.columns]
+
+
+def steps_of(source: Input, record: Record) -> np.ndarray:
+    """The steps (T, I) of a record. Raises DataError with its place where it holds none."""
+    try:
+        x = source.encode(record.raw)
+    except DataError as error:
+        raise DataError(error.what, file=record.file, row=record.row, hint=error.hint) from error
+    if not len(x):
+        hint = "drop the row, or write something into it"
+        raise DataError("holds nothing to read", file=record.file, row=record.row, hint=hint)
+    return x
+
+
+def refuse_long(records: Sequence[Record], lengths: Sequence[int], hint: str) -> None:
+    """Raise DataError where a sequence is too long to be learned from whole."""
+    if max(lengths) > LONGEST:
+        worst = records[int(np.argmax(lengths))]
+        what = f"a sequence of {max(lengths):,} steps is too long to learn from whole"
+        raise DataError(what, file=worst.file, row=worst.row, hint=hint)
 
 
 def spread(records: list[T], most: int) -> list[T]:

@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.1},
     "train": {"epochs": 60, "lr": 3e-3, "patience": 12},
 }
-UNUSED = (*all_but(), "train.label_smoothing", "train.class_weights", "train.entropy_matching")
+UNUSED = (*all_but("hear"), "train.label_smoothing", "train.class_weights", "train.entropy_matching")
 
 
 class Number(Answers):

@@ -36,7 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 OF_STEPS = (  # keys that say nothing where all tags of a sequence are learned together
     *("train.label_smoothing", "train.class_weights", "train.entropy_matching"),
-    *("train.window", "train.stride", "train.supervise"),
+    *("train.window", "train.stride"),
 )
 UNUSED = (*all_but("tag"), "data.channels", "model.pooling")
 
@@ -152,7 +152,10 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         what = f"data.source_unit: tags belong to words, not to units of '{recipe.data.source_unit}'"
         raise ConfigError(what, hint="word or word+character")
     if recipe.model.crf:
-        refuse_unused(recipe, OF_STEPS, "tags that are chosen together", "leave it out, or set model.crf = false")
+        who, hint = "tags that are chosen together", "leave it out, or set model.crf = false"
+        refuse_unused(recipe, OF_STEPS, who, hint)
+        if recipe.train.supervise not in ("auto", 1):  # a run's own recipe says 1
+            raise ConfigError(f"train.supervise says nothing to {who}", hint=hint)
     words, tags = tag_columns(tables[0], recipe.data.inputs, recipe.data.target)
     if words:
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"inputs": [words]})})

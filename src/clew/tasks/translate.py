@@ -18,7 +18,8 @@ from clew.config import Data, Recipe
 from clew.data import pairs
 from clew.data import vocabulary as vocabularies
 from clew.data.pair_batch import PairBuckets
-from clew.data.split import same_input_keys, shared
+from clew.data.pairs import Pair
+from clew.data.split import same_input_keys
 from clew.data.table import Table
 from clew.errors import ConfigError, RunError
 from clew.models.build import paired
@@ -26,7 +27,7 @@ from clew.tasks import writing
 from clew.tasks.base import Cells, Job, Scores, all_but, say
 from clew.tasks.classify import unit
 from clew.tasks.picture import draw_alignments
-from clew.tasks.records import deal, spread
+from clew.tasks.records import deal, facts_of, spread
 from clew.tasks.translator import Columns, Translator
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,6 @@ UNUSED = (
     *(*all_but("write"), "data.group", "data.channels", "model.pooling"),
     *("train.class_weights", "train.window", "train.stride", "train.supervise"),
 )
-WATCHED = 500  # sources of the validation part that are written out, greedily, at each validation
 WRITTEN = {"word": "piece", "word+character": "piece"}  # a unit that is read: the one that is written, if another
 DRAWN = 3  # alignments in the picture of a run
 
@@ -50,12 +50,12 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         say(f"source: '{columns.source}'; target: '{columns.target}'")
     if recipe.decode.coverage and recipe.model.attention == "none":
         raise ConfigError(writing.UNSEEN, hint="leave it out, or set model.attention")
-    train, valid, test = deal(
-        recipe,
-        tables,
-        lambda given: pairs.of_tables(given, *columns),
-        lambda given: same_input_keys([pair.source for pair in given]),
-    )
+
+    def keys(some: list[Pair]) -> list[str]:
+        return same_input_keys([pair.source for pair in some])
+
+    parts = deal(recipe, tables, lambda given: pairs.of_tables(given, *columns), keys)
+    train, valid, test = parts
     learned = pairs.single(train)
     texts = [pair.source for pair in train], [pair.targets[0] for pair in learned]
     units = _units(d, texts[0], recipe.model.copying)
@@ -68,7 +68,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     examples = pairs.encode(learned, source, target, recipe.model.copying)
     longest = writing.longest_of(examples)
     trained = Translator(paired(recipe, source, target, cells), columns, source, target, longest, recipe.decode)
-    watched, teacher = spread(valid, WATCHED), trained.examples(valid)
+    watched, teacher = spread(valid, writing.WATCHED), trained.examples(valid)
     trained.examples(test)  # what cannot be scored is said before training, not behind it
 
     def validate() -> dict[str, float]:
@@ -80,10 +80,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     found = {"inputs": [columns.source], "target": columns.target, "source_unit": units[0], "target_unit": units[1]}
     recipe = recipe.model_copy(update={"data": d.model_copy(update=found)})
     batches = PairBuckets(examples, t.batch)
-    sizes = {"train": len(train), "valid": len(valid), "test": len(test)}
-    facts: dict[str, Any] = {"parts": sizes, "units": {"source": source.size, "target": target.size}}
-    if seen := shared(*(same_input_keys([pair.source for pair in part]) for part in (train, test))):
-        facts["test_seen_in_training"] = seen
+    facts = facts_of(parts, keys) | {"units": {"source": source.size, "target": target.size}}
 
     def score() -> Scores:
         scores, facts["signatures"] = trained.score(test)

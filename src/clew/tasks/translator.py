@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +14,7 @@ from clew.data import pairs
 from clew.data.pair_batch import PairExample, collate_pairs
 from clew.data.pairs import Pair
 from clew.data.table import Table, column_name
-from clew.data.vocabulary import Vocabulary, Words
-from clew.data.vocabulary.known import Known
+from clew.data.vocabulary import Vocabulary
 from clew.decode import Hypothesis
 from clew.errors import ConfigError
 from clew.metrics import Edits, Sequences
@@ -95,20 +95,15 @@ class Translator:
 
     def _sequences(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> Sequences:
         metric = Sequences(self.cut)
-        metric.update([self._as_written(text) for text in texts], [list(map(self._as_written, r)) for r in references])
+        best = functools.partial(writing.as_written, self.target)
+        metric.update([best(text) for text in texts], [list(map(best, known)) for known in references])
         return metric
 
     def edits(self, texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """Edits and matches alone, of texts as they could be written at best."""
-        metric, cut = Edits(), lambda text: self.cut(self._as_written(text))
+        metric, cut = Edits(), lambda text: self.cut(writing.as_written(self.target, text))
         metric.update([cut(text) for text in texts], [[cut(text) for text in known] for known in references])
         return metric.result()
-
-    def _as_written(self, text: str) -> str:
-        """A text as it could be written at best: words have blanks between them, and perhaps no capitals."""
-        target = self.target
-        text = text.lower() if isinstance(target, Known) and target.lowercase else text
-        return " ".join(target.cut(text)) if isinstance(target, Words) else text
 
     def evaluate(self, tables: list[Table]) -> Scores:
         return self.score(pairs.of_tables(tables, *self.columns))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from clew.config import Decode
 from clew.data.pair_batch import PairBatch, PairExample, collate_pairs
-from clew.data.vocabulary import END, Vocabulary
+from clew.data.vocabulary import END, Vocabulary, Words
+from clew.data.vocabulary.known import Known
 from clew.decode import Hypothesis, beam, covered
 from clew.errors import ConfigError
-from clew.metrics import Tokens
+from clew.metrics import Edits, Tokens
 from clew.models.paired import Paired
 from clew.models.source import Source
 
 UNSEEN = "decode.coverage needs a decoder with attention"
+WATCHED = 500  # sources of the validation part that are written out, greedily, at each validation
 AT_ONCE = 64  # sources that are read together
 
 
@@ -78,6 +81,27 @@ def foreseen(model: Paired, examples: Sequence[PairExample]) -> Tokens:
         nats = -logp.gather(-1, batch.target.to(device)[..., None])[..., 0][batch.supervised.to(device)]
         metric.update(float(nats.sum()), int(batch.lengths.sum()))
     return metric
+
+
+def as_written(target: Vocabulary, text: str) -> str:
+    """A text as it could be written at best: words have blanks between them, and perhaps no capitals."""
+    text = text.lower() if isinstance(target, Known) and target.lowercase else text
+    return " ".join(target.cut(text)) if isinstance(target, Words) else text
+
+
+def errors(target: Vocabulary, written: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
+    """exact, cer and wer of texts beside what they should have been."""
+    words, letters = Edits(), Edits()
+    known = [as_written(target, text) for text in texts]
+    words.update([text.split() for text in written], [[text.split()] for text in known])
+    letters.update([list(text) for text in written], [[list(text)] for text in known])
+    found = letters.result()
+    return {"exact": found["exact"], "cer": found["token_error"], "wer": words.result()["token_error"]}
+
+
+def commonest(texts: Sequence[str]) -> str:
+    """What is said most often; the naive guess."""
+    return Counter(texts).most_common(1)[0][0]
 
 
 def longest_of(examples: Sequence[PairExample]) -> int:

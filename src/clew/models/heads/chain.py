@@ -31,6 +31,8 @@ class ChainHead(nn.Module):
     def sequence_loss(self, y_BTW: Tensor, batch: Batch) -> Tensor:
         """-log p of the true classes, over the number of steps; padding may hold anything."""
         y_BTW, real_BT = _real(y_BTW, batch.lengths)
+        if not y_BTW.shape[1]:
+            return y_BTW.sum()
         e_BTK = self.readout(dropout(y_BTW, self.dropout, self.training))
         target_BT = batch.target.masked_fill(~real_BT, 0)
         surprise_B = self.log_partition(e_BTK, real_BT) - self.score(e_BTK, target_BT, real_BT)
@@ -40,6 +42,8 @@ class ChainHead(nn.Module):
         """The best classes, and beside each the log-probability of that class at that step: (B, T, 2), 0 where
         padded."""
         y_BTW, real_BT = _real(y_BTW, lengths)
+        if not y_BTW.shape[1]:
+            return y_BTW.new_zeros(*y_BTW.shape[:2], 2)
         e_BTK = self.readout(y_BTW)
         best_BT = self.best(e_BTK, real_BT)
         logp_BT = self.marginals(e_BTK, real_BT).gather(2, best_BT[..., None])[..., 0]
@@ -98,7 +102,7 @@ class ChainHead(nn.Module):
 
 
 def _real(y_BTW: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Outputs with nothing in the padding, and which steps are none."""
+    """Outputs with nothing in the padding, and which steps are real, (B, T)."""
     real_BT = ref.valid_steps(y_BTW, lengths)
     if real_BT is None:
         return y_BTW, torch.ones(y_BTW.shape[:2], dtype=torch.bool, device=y_BTW.device)
