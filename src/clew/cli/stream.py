@@ -23,7 +23,8 @@ def stream(
     """Read steps from stdin, a line at a time, and answer each line.
 
     Numbers: a JSON line is a number, a list with one number per column, or an object by column name. Text: a line is
-    taken as it stands (its end included where the model writes text), or is a JSON string or {"text": "..."}.
+    taken as it stands (its end included where the model writes text), or is a JSON string or {"text": "..."}. Sound: a
+    line is a JSON list of samples from -1 to 1, as many as there are, or {"samples": [...]}.
     {"reset": true} begins anew.
     """
     trained = load(run)
@@ -63,5 +64,7 @@ def _value(line: str, reads_text: bool) -> Any:
     except ValueError as error:
         if reads_text:
             return line
-        raise DataError(f"not JSON: {line.strip()[:60]!r}", hint="a number a line will do") from error
+        raise DataError(
+            f"not JSON: {line.strip()[:60]!r}", hint="a line is a number, a list of numbers or an object"
+        ) from error
     return line if reads_text and not isinstance(value, str | dict | list) else value

@@ -23,6 +23,7 @@ __all__ = [
     "columns_of",
     "encode",
     "grouped",
+    "of_tables",
     "read",
     "single",
     "sources",

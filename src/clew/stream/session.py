@@ -52,7 +52,7 @@ class Session:
 
         Args:
             value: numbers: one, a list with one a column, or an object by column. Text: a string or {"text": ...}, a
-                list of words.
+                list of words. Sound: a list of samples, or {"samples": [...]}.
 
         Raises:
             DataError: it is not what the model reads; the stream is left as it was.

@@ -145,7 +145,8 @@ def train(
 
 
 def load(run: str | Path, cells: Cells | None = None) -> Any:
-    """The trained model of a run folder, on the CPU, in evaluation mode: a `Forecaster`, `Labelled` or `Writer`.
+    """The trained model of a run folder, on the CPU, in evaluation mode: what its task makes (`Forecaster`, `Labelled`,
+    `Writer`, `Translator`, ...).
 
     Raises:
         RunError: the folder is not a finished run, or a file of it is damaged.
