@@ -9,6 +9,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 import torch
 from result import ROOT, commit, write
@@ -86,18 +89,34 @@ PROOFS = {
 }
 
 
-def worst_errors() -> dict[str, dict[str, float]]:
-    """The largest relative difference of each law over all configurations, by dtype."""
-    sys.path.insert(0, str(ROOT / "tests" / "laws"))
+def with_context() -> Iterator[tuple[Any, Any]]:
+    """Attention and decoders over recurrences, and the source that each reads."""
+    from test_context import CELLS, SCORES, attend, decoder, source
+
+    yield from ((cell, source(cell.score)) for cell in map(attend, SCORES))
+    for name, feed in product(CELLS, (False, True)):
+        made = decoder(name, "bilinear", feed=feed)
+        yield made, source(made.attend.score)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def without_context() -> Iterator[tuple[Any, Any]]:
+    """Every recurrence with each of its options."""
     from configurations import CONFIGURATIONS
 
+    yield from ((build(), None) for build in CONFIGURATIONS.values())
+
+
+def worst_errors(name: str) -> dict[str, dict[str, float]]:
+    """The largest relative difference of each law over all that a line is about, by dtype."""
+    sys.path.insert(0, str(ROOT / "tests" / "laws"))
     from clew.diagnose.laws import check
 
     worst: dict[str, dict[str, float]] = {}
     for dtype in (torch.float64, torch.float32):
-        for build in CONFIGURATIONS.values():
+        torch.manual_seed(0)
+        for cell, context in with_context() if name == "6/laws" else without_context():
             torch.manual_seed(0)
-            for law in check(build(), dtype):
+            for law in check(cell, dtype, context=context):
                 errors = worst.setdefault(str(dtype), {})
                 errors[law.law] = max(errors.get(law.law, 0.0), law.error)
     return worst
@@ -114,7 +133,7 @@ def main() -> None:
         }
         figure: dict = {**counts, "seconds": round(time.monotonic() - began, 1)}
         if name.endswith("/laws"):
-            figure["worst"] = worst_errors()
+            figure["worst"] = worst_errors(name)
         met = done.returncode == 0 and counts.get("failed", 0) == 0
         write(name, line, seeds=[0], figure=figure, bar=bar, met=met, measured=measured)
 

@@ -68,6 +68,21 @@ class NotCausalError(ClewError):
     """A model that needs the future was asked to stream, decode or feed itself."""
 
 
+class read_back:
+    """Around what reads a saved object: what is missing there or of another kind is a RunError that names the file."""
+
+    def __init__(self, file: object) -> None:
+        self.file = file
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        placed = isinstance(error, RunError) and error.file is not None
+        if isinstance(error, KeyError | TypeError | ValueError | OverflowError) and not placed:
+            what = f"does not hold what this run needs: {error}"
+            raise RunError(what, file=self.file, hint="train it again") from error
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint with the nearest right name, or all of them when none is near."""
     known = sorted(known)

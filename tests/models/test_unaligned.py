@@ -97,6 +97,19 @@ def test_the_loss_is_what_all_paths_add_up_to() -> None:
     torch.testing.assert_close(model.loss(given), expected.float(), rtol=1e-5, atol=1e-5)
 
 
+def test_parts_of_a_batch_are_the_whole() -> None:
+    """Each weighed by its `losses`, as accumulated gradients are."""
+    model, targets = made(), [[1, 2], [1], [2, 2, 1]]
+    given = batch(targets)
+    parts = [
+        collate_pairs([PairExample(given.source[b, :n].numpy(), torch.tensor(units).numpy())])
+        for b, (n, units) in enumerate(zip(given.source_lengths.tolist(), targets, strict=True))
+    ]
+    parts = [part._replace(source=given.source[b : b + 1, : part.source.shape[1]]) for b, part in enumerate(parts)]
+    total = sum(model.loss(part) * part.losses for part in parts) / given.losses
+    torch.testing.assert_close(total, model.loss(given))
+
+
 def test_what_has_no_room_counts_as_nothing() -> None:
     model = made()
     loss = model.loss(batch([[1, 1, 1, 1, 1], [1], [1]]))

@@ -20,6 +20,7 @@ from clew import config
 from clew.decode.ctc import best_path
 from clew.errors import ConfigError, DataError, NotCausalError, RunError
 from clew.tasks import guess
+from clew.tasks.records import Record
 from clew.tasks.train import read_for
 
 soundfile = pytest.importorskip("soundfile")
@@ -106,10 +107,11 @@ def test_a_language_model_changes_what_is_heard(run: Path, tmp_path: Path) -> No
     (tmp_path / "texts.csv").write_text("text\n" + "\n".join(["ccc", "abc"] + ["cc"] * 60) + "\n")
     settings = {**FAST, "task": "generate", "source_unit": "character", "steps": 60, "window": 8}
     clew.train(tmp_path / "texts.csv", tmp_path / "language", **settings)
-    trained, x = clew.load(run), clew.load(run).source.encode(clew.load(run).source.front.of(_sound(sung("ab", 3))))
+    trained = clew.load(run)
+    record = Record(trained.source.front.of(_sound(sung("ab", 3))), "ab", "here", 1)
 
     def heard(**how: Any) -> str:
-        return trained.target.decode(trained.searching(beam=8, **how).search([x])[0][0].units)
+        return trained.searching(beam=8, **how).write([record])[0]
 
     language = str(tmp_path / "language")
     assert heard() == heard(language=language, language_weight=0.0) == "ab"
@@ -183,6 +185,42 @@ def test_sounds_have_classes_too(tmp_path: Path, run_clew) -> None:
     assert json.loads(heard.out)["label"] == "b"
 
 
+def test_sounds_have_numbers_too(tmp_path: Path, run_clew) -> None:
+    """How high a tone is: guessed from the file, and nearer than the mean."""
+    rows = ["path,pitch"]
+    for i in range(60):
+        soundfile.write(tmp_path / f"{i}.wav", sung("abc"[i % 3], i), RATE)
+        rows.append(f"{i}.wav,{PITCH['abc'[i % 3]] / 1000 + 1e-4 * i}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    options = ["--target", "pitch", "--set", "steps=60", "--set", "lr=0.02", "--json"]
+    said = run_clew("train", tmp_path / "list.csv", "--out", tmp_path / "run", *options)
+    assert said.code == 0, said.err
+    assert "task: regress, as" in said.err
+    assert "holds sounds and numbers in 'pitch'" in said.err
+    found = json.loads(said.out)
+    assert found["metrics"]["rmse"] < 0.5 * found["baseline"]["mean"]["rmse"]
+
+
+def test_series_of_numbers_are_written_down_too(tmp_path: Path, run_clew) -> None:
+    """Whole, and step by step in a stream."""
+    r, rows = random.Random(0), []
+    for text in texts(150, 3):
+        steps: list[list[float]] = []
+        for letter in text:
+            steps += [[r.gauss(float(letter == other), 0.1) for other in "abc"] for _ in range(r.randint(4, 6))]
+            steps += [[r.gauss(0, 0.1) for _ in "abc"] for _ in range(2)]
+        rows.append({"pen": [[round(v, 3) for v in step] for step in steps], "text": text})
+    (tmp_path / "pens.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {name: value for name, value in SETTINGS.items() if name != "mels"}
+    found = clew.train(tmp_path / "pens.jsonl", tmp_path / "run", **settings)
+    assert found["metrics"]["cer"] < 0.3
+    (best,) = clew.load(tmp_path / "run").searching(beam=1).write([Record(np.array(rows[0]["pen"]), "", "here", 1)])
+    feed = "".join(json.dumps(step) + "\n" for step in rows[0]["pen"])
+    said = run_clew("stream", tmp_path / "run", feed=feed)
+    assert said.code == 0, said.err
+    assert "".join(json.loads(line)["text"] for line in said.out.splitlines()) == best
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -210,7 +248,7 @@ def test_what_cannot_be_done_is_said(run: Path, tmp_path: Path) -> None:
     refused(ConfigError, "unit_bonus says nothing to a search without", file, unit_bonus=1.0)
     refused(ConfigError, "pooling says nothing to the task 'transcribe'", file, pooling="max")
     (tmp_path / "texts.csv").write_text("a,b\n" + "".join(f"one {i},two {i}\n" for i in range(40)))
-    refused(ConfigError, "texts are no sounds", tmp_path / "texts.csv", target="a", inputs=["b"])
+    refused(ConfigError, "texts are no numbers", tmp_path / "texts.csv", target="a", inputs=["b"])
     refused(ConfigError, "no tags of their own", file, task="tag", mels=40, target="text")
     (tmp_path / "gap.csv").write_text(f"path,text\n{run.parent}/list0.wav,\n{run.parent}/list1.wav,a\n")
     refused(DataError, "row 2, column 'text': the label is empty", tmp_path / "gap.csv")

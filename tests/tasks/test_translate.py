@@ -18,6 +18,7 @@ from clew import config
 from clew.cells import RECURRENCES
 from clew.errors import ConfigError, DataError
 from clew.models import SCORES, entropy_ratio
+from clew.tasks.records import spread
 
 FAST = {"progress": False, "threads": 1, "patience": 0, "dropout": 0.0, "lr": 1e-2, "embedding": 16, "width": 32}
 UNITS = {"source_unit": "character", "target_unit": "word"}
@@ -217,12 +218,24 @@ def test_validation_counts_what_can_be_written(tmp_path: Path) -> None:
     assert made["valid"]["exact"] == 1.0
 
 
-@pytest.mark.parametrize("beam", [5000, -1])
-def test_a_search_too_wide(run: Path, table: Path, beam: int, run_clew) -> None:
-    said = run_clew("predict", run, table, "--beam", beam)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--beam", 5000], "decode.beam: input should be less than or equal to 1000 (got 5000)"),
+        (["--nbest", 5000], "decode.beam: input should be less than or equal to 1000 (got 5000)"),
+        (["--beam", -1], "--beam must be at least 1, got -1"),
+    ],
+)
+def test_a_search_too_wide(run: Path, table: Path, options: list[object], says: str, run_clew) -> None:
+    said = run_clew("predict", run, table, *options)
     assert said.code == 2
-    assert f"beam: input should be less than or equal to 1000 (got {beam})" in said.err or beam < 0
+    assert said.err.startswith(f"clew: {says}")
     assert len(said.err.strip().splitlines()) <= 2
+
+
+def test_what_is_watched_is_from_all_over() -> None:
+    assert spread(list(range(10)), 4) == [0, 2, 5, 7]
+    assert spread([1, 2], 4) == [1, 2]
 
 
 def test_what_cannot_be_done_is_said(table: Path, tmp_path: Path) -> None:

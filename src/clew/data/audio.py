@@ -56,8 +56,11 @@ def read_sound(file: Path, rate: int = 0) -> Sound:
     try:
         with library.SoundFile(str(file)) as sound:
             found, told, loudest = sound.samplerate, sound.frames, LOUDEST.get(sound.subtype, 1.0 - 2**-15)
+            if sound.channels > 1:
+                hint = "convert it, for example with: sox IN.wav -c 1 OUT.wav"
+                raise DataError(f"has {sound.channels} channels, where one is wanted", file=file, hint=hint)
             blocks, count = [], 0
-            while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+            while len(block := sound.read(BLOCK, dtype="float32")):
                 blocks.append(block)
                 count += len(block)
                 if count > LONGEST:
@@ -67,22 +70,19 @@ def read_sound(file: Path, rate: int = 0) -> Sound:
         raise DataError("is no sound that can be read", file=file, hint="write it as WAV, 16 bit") from error
     if count < max(told, _promised(file)):
         raise DataError(f"is cut short: {count:,} samples are there", file=file, hint="copy it again")
-    samples = np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+    samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
     if not np.isfinite(samples).all():
         raise DataError("holds samples that are no numbers", file=file, hint="write it as WAV, 16 bit")
     if not samples.any():
         what = "is silent" if len(samples) else "holds no samples"
         raise DataError(what, file=file, hint="record it again, or drop its row")
-    if samples.shape[1] > 1:
-        hint = "convert it, for example with: sox IN.wav -c 1 OUT.wav"
-        raise DataError(f"has {samples.shape[1]} channels, where one is wanted", file=file, hint=hint)
     if (clipped := float((np.abs(samples) >= loudest).mean())) > CLIPPED:
         what = f"is clipped: {clipped:.0%} of its samples are as loud as a sample can be"
         raise DataError(what, file=file, hint="record it again, not as loud, or drop its row")
     if rate and found != rate:
         hint = f"convert it, for example with: sox IN.wav -r {rate} OUT.wav"
         raise DataError(f"has {found:,} samples a second, where {rate:,} are wanted", file=file, hint=hint)
-    return Sound(samples[:, 0], found)
+    return Sound(samples, found)
 
 
 def _promised(file: Path) -> int:

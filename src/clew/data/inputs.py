@@ -26,7 +26,7 @@ from clew.data.sounds import AudioInput, find_sounds
 from clew.data.split import key_of_array, same_input_keys
 from clew.data.table import Table, column_name, filled, kind, numeric, sequences, texts, tokens
 from clew.data.vocabulary import Vocabulary
-from clew.errors import DataError, RunError, did_you_mean
+from clew.errors import DataError, did_you_mean, read_back
 
 Layout = Literal["row", "wide", "lists", "steps"]
 LARGEST = sys.float_info.max
@@ -151,7 +151,7 @@ Input = TextInput | NumberInput | AudioInput
 
 def from_json(saved: Any, file: object) -> Input:
     """The input that `to_json` wrote. Raises RunError where the object holds none."""
-    try:
+    with read_back(file):
         if saved["kind"] == "text":
             known = vocabularies.from_json(saved["vocabulary"], file)
             return TextInput(str(saved["column"]), bool(saved["cut"]), known)
@@ -167,8 +167,6 @@ def from_json(saved: Any, file: object) -> Input:
         if not columns or len(scaler.mean) != channels:
             raise ValueError("as many means as channels")
         return NumberInput(columns, saved["layout"], channels, str(saved["group"]), scaler)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
 
 
 def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:

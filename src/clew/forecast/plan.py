@@ -12,7 +12,7 @@ import numpy as np
 
 from clew.config import Recipe
 from clew.data.series import Scaler, find_season, is_trending, split
-from clew.errors import ConfigError, DataError, RunError
+from clew.errors import ConfigError, DataError, read_back
 
 LONGEST = 1_000_000  # steps of a season, horizon or window: what a file may ask memory for
 
@@ -34,7 +34,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, saved: dict[str, Any], file: object) -> Plan:
-        try:
+        with read_back(file):
             kinds = {"season": int, "horizon": int, "window": int, "lag": int, "levels": bool}
             parts = {name: saved[name] for name in kinds}
             if any(type(parts[name]) is not kind for name, kind in kinds.items()):
@@ -48,8 +48,6 @@ class Plan:
             ):
                 raise ValueError(f"steps between 1 and {LONGEST:,}")
             return plan
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
 
 
 def make_plan(

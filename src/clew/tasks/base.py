@@ -6,17 +6,18 @@ A task is a module with `DEFAULTS` (its own, by section of the recipe), `prepare
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
 
 from clew.cells import Recurrence
-from clew.config import SECTIONS, Recipe
+from clew.config import SECTIONS, Decode, Recipe, build
 from clew.data.table import Table
 from clew.errors import ConfigError
 from clew.models import Single
@@ -130,6 +131,22 @@ class Task(Protocol):
 
     @staticmethod
     def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Trained: ...
+
+
+class Searching:
+    """What finds its answers by a search, as `decode` says."""
+
+    decode: Decode
+
+    def searching(self, **changes: Any) -> Self:
+        """The same model with other words on how answers are found: see the recipe's [decode].
+
+        Raises:
+            ConfigError: an unknown word, or one out of bounds.
+        """
+        other = copy.copy(self)
+        other.decode = build({"decode": self.decode.model_dump() | changes}).decode
+        return other
 
 
 def window_of(recipe: Recipe, usual: int) -> int:

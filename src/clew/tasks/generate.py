@@ -28,7 +28,7 @@ from clew.data.split import grouped, shared
 from clew.data.table import Table
 from clew.data.vocabulary import END, Vocabulary
 from clew.decode import sample
-from clew.errors import DataError, RunError
+from clew.errors import DataError, read_back
 from clew.metrics import Tokens, unigram
 from clew.models import Single, body_of, embedding
 from clew.models.heads.classes import ClassHead
@@ -210,15 +210,11 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Writer:
-    try:
+    with read_back(file):
         source = inputs.from_json(saved["input"], file)
         counts = np.array([int(n) for n in saved["counts"]])
         if not isinstance(source, TextInput) or len(counts) != source.known.size or source.known.width != 1:
             raise ValueError("as many counts as units")
-    except RunError:
-        raise
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
     return Writer(_model(recipe, source, cells), source, counts)
 
 

@@ -22,7 +22,7 @@ from clew.data.batch import Buckets, Example, Lanes, by_length, collate
 from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name
-from clew.errors import ConfigError, RunError
+from clew.errors import ConfigError, read_back
 from clew.models import SequenceHead, Single, body_of, embedding
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
@@ -194,13 +194,9 @@ def prepare(
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None, answers: type[Answers]) -> Labelled:
-    try:
+    with read_back(file):
         known = answers.from_json(saved["answers"])
         source = inputs.from_json(saved["input"], file)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
     return Labelled(_model(recipe, source, known, cells), source, known)
 
 

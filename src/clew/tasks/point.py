@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clew.config import Decode, Recipe, build
+from clew.config import Decode, Recipe
 from clew.data import inputs, items
 from clew.data.inputs import Input, Raw, TextInput
 from clew.data.items import ItemRecord
@@ -28,12 +28,12 @@ from clew.data.table import Table
 from clew.data.vocabulary import END
 from clew.decode.pool import Hypothesis
 from clew.decode.search import beam
-from clew.errors import ConfigError, RunError
+from clew.errors import ConfigError, read_back
 from clew.metrics import Edits, Tokens, length_ratio
 from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
-from clew.tasks.base import Cells, Job, Predictions, Scores, all_but, say
+from clew.tasks.base import Cells, Job, Predictions, Scores, Searching, all_but, say
 from clew.tasks.records import deal, facts_of, spread
 from clew.training.feed import to_device
 
@@ -51,7 +51,7 @@ AT_ONCE = 128  # rows that are read together
 WATCHED = 500  # rows of the validation part that are ordered, greedily, at each validation
 
 
-class Orderer:
+class Orderer(Searching):
     """A trained pointer network.
 
     Args:
@@ -63,11 +63,6 @@ class Orderer:
 
     def to_json(self) -> dict[str, Any]:
         return {"input": self.source.to_json(), "order": self.order, "whole": self.whole}
-
-    def searching(self, **changes: Any) -> Orderer:
-        """The same model with other words on how orders are found: see the recipe's [decode]."""
-        decode = build({"decode": self.decode.model_dump() | changes}).decode
-        return Orderer(self.model, self.source, self.order, self.whole, decode)
 
     @torch.no_grad()
     def search(self, raws: Sequence[Raw]) -> list[Hypothesis]:
@@ -150,18 +145,17 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     if unit not in ("auto", "word", "word+character"):
         hint = "set data.source_unit = word+character or word"
         raise ConfigError(f"an item cannot be cut into the unit '{unit}'", hint=hint)
-    found = source  # the items as they stand, before anything is learned from them
 
     def keys(records: list[ItemRecord]) -> Sequence[Any]:
-        return found.keys([record.items for record in records])
+        return source.keys([record.items for record in records])
 
-    parts = deal(recipe, tables, lambda given: [r for table in given for r in items.read(table, found, order)], keys)
+    parts = deal(recipe, tables, lambda given: [r for table in given for r in items.read(table, source, order)], keys)
     train, valid, test = parts
     raws = [record.items for record in train]
-    source = source.fit(raws, unit, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
+    fitted = source.fit(raws, unit, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
     whole = _whole([*train, *valid])  # an end that the model bars could not be scored
-    trained = Orderer(_model(recipe, source, whole, cells), source, order, whole, recipe.decode)
-    examples, teacher = items.encode(train, source), items.encode(valid, source)
+    trained = Orderer(_model(recipe, fitted, whole, cells), fitted, order, whole, recipe.decode)
+    examples, teacher = items.encode(train, fitted), items.encode(valid, fitted)
 
     watched = spread(valid, WATCHED)
 
@@ -185,14 +179,10 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Orderer:
-    try:
+    with read_back(file):
         source, order, whole = inputs.from_json(saved["input"], file), str(saved["order"]), bool(saved["whole"])
         if not (source.cut if isinstance(source, TextInput) else getattr(source, "layout", "") == "lists"):
             raise ValueError("lists of items")
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, RunError):
-            raise
-        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
     return Orderer(_model(recipe, source, whole, cells), source, order, whole, recipe.decode)
 
 

@@ -64,27 +64,33 @@ def part(
     Raises:
         DataError: a part would be empty, or a source of one cannot be read.
     """
-    left, named_tables = set_apart(recipe, tables)
-    named = {name: gather(part, source, read) for name, part in named_tables.items()}
-    records = gather(left, source, read)
+
+    def gathered(some: list[Table]) -> list[Record]:
+        return gather(some, source, read)
+
+    def keys(records: list[Record]) -> Sequence[Hashable]:
+        return source.keys([record.raw for record in records])
+
     if isinstance(source, NumberInput) and source.layout == "steps" and not source.group:
-        cut = _in_time(records, recipe, named)
+        left, named_tables = set_apart(recipe, tables)
+        named = {name: gathered(some) for name, some in named_tables.items()}
+        cut = _in_time(gathered(left), recipe, named)
         return Parts(cut["train"], cut["valid"], cut["test"], 0)
-    fractions = {name: 0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")}
-    keys = list(source.keys([record.raw for record in records]))
-    held = [classes(record.answer) for record in records]
-    strata = [next(iter(kinds)) for kinds in held] if all(len(kinds) == 1 for kinds in held) else None
-    indices = grouped(keys, fractions["valid"], fractions["test"], recipe.seed, strata, held)
-    train, valid, test = ([records[i] for i in index] for index in indices)
-    valid, test = named.get("valid", valid), named.get("test", test)
-    known = source.keys([record.raw for record in train])
-    return Parts(train, valid, test, shared(known, source.keys([record.raw for record in test])))
+    train, valid, test = deal(recipe, tables, gathered, keys, lambda record: classes(record.answer))
+    return Parts(train, valid, test, shared(keys(train), keys(test)))
 
 
 def deal(
-    recipe: Recipe, tables: list[Table], read: Callable[[list[Table]], list[T]], keys: Callable[[list[T]], Any]
+    recipe: Recipe,
+    tables: list[Table],
+    read: Callable[[list[Table]], list[T]],
+    keys: Callable[[list[T]], Sequence[Hashable]],
+    classes: Callable[[T], Collection[Hashable]] | None = None,
 ) -> list[list[T]]:
     """Training, validation and test records; those with equal keys land in one part.
+
+    Args:
+        classes: of a record; see `part`.
 
     Raises:
         DataError: a part would be empty, or a source of one cannot be read.
@@ -93,7 +99,9 @@ def deal(
     named = {name: read(some) for name, some in named_tables.items()}
     found = read(left)
     fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
-    indices = grouped(keys(found), fractions[0], fractions[1], recipe.seed)
+    held = None if classes is None else [classes(record) for record in found]
+    strata = [next(iter(kinds)) for kinds in held] if held and all(len(kinds) == 1 for kinds in held) else None
+    indices = grouped(list(keys(found)), fractions[0], fractions[1], recipe.seed, strata, held)
     train, valid, test = ([found[i] for i in index] for index in indices)
     return [train, named.get("valid", valid), named.get("test", test)]
 

@@ -135,7 +135,7 @@ class TagNames(ClassAnswers):
     def from_json(cls, saved: dict[str, Any]) -> Self:
         tags = super().from_json(saved)
         tags.by_word = {str(word): str(tag) for word, tag in saved["by_word"].items()}
-        tags.chain = bool(saved["chain"])
+        tags.chain = bool(saved.get("chain", False))  # a run of before there were chains has none
         if not set(tags.by_word.values()) <= set(tags.names):
             raise ValueError("a tag that is none")
         return tags

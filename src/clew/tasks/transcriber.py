@@ -9,50 +9,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from clew.config import Decode, build
-from clew.data.inputs import Input, TextInput
+from clew.config import Decode
 from clew.data.pair_batch import PairExample, collate_pairs
-from clew.data.table import Table, labels
-from clew.data.vocabulary import UNKNOWN, Vocabulary
-from clew.decode.ctc import LanguageModel, Spoken, best_path, prefix_beam
+from clew.data.vocabulary import UNKNOWN
+from clew.decode.ctc import Spoken, best_path, prefix_beam
 from clew.errors import DataError
 from clew.models.unaligned import BLANK, Unaligned
-from clew.tasks import writing
-from clew.tasks.base import Heard, Predictions, Scores
+from clew.tasks.base import Heard
 from clew.tasks.language import language_of
-from clew.tasks.records import Record, gather, steps_of
+from clew.tasks.records import Record, steps_of
+from clew.tasks.saying import Said, Sayer
 from clew.training.feed import to_device
 
 AT_ONCE = 32  # sequences that are read together
 
 
-class Transcriber:
-    """A trained model of unaligned texts.
+class Transcriber(Sayer):
+    """A trained model of unaligned texts."""
 
-    Args:
-        commonest: the text that the training part has most often.
-    """
-
+    shown = ("wer", "cer", "exact")
     reads_text = reads_line_ends = False
 
-    def __init__(
-        self, model: Unaligned, source: Input, column: str, target: Vocabulary, commonest: str, decode: Decode
-    ) -> None:
-        self.model, self.source, self.column, self.target = model, source, column, target
-        self.commonest, self.decode = commonest, decode
-        self._language: LanguageModel | None = None
+    def __init__(self, model: Unaligned, said: Said, decode: Decode) -> None:
+        super().__init__(said, decode)
+        self.model = model
 
     def to_json(self) -> dict[str, Any]:
-        saved = {"input": self.source.to_json(), "column": self.column, "target": self.target.to_json()}
-        return {**saved, "commonest": self.commonest}
-
-    def searching(self, **changes: Any) -> Transcriber:
-        """The same model with other words on how texts are found: see the recipe's [decode]."""
-        decode = build({"decode": self.decode.model_dump() | changes}).decode
-        return Transcriber(self.model, self.source, self.column, self.target, self.commonest, decode)
-
-    def read(self, tables: Sequence[Table]) -> list[Record]:
-        return gather(tables, self.source, lambda table, _: labels(table, self.column))
+        return self.said.to_json()
 
     def example(self, record: Record) -> PairExample:
         """What is learned from; units that are not known are left out."""
@@ -67,7 +50,7 @@ class Transcriber:
         if needed > steps:
             what = f"a text of {len(units)} units has no room in {steps} steps"
             hint = "correct the row, or set model.subsample lower"
-            raise DataError(what, file=record.file, row=record.row, column=self.column, hint=hint)
+            raise DataError(what, file=record.file, row=record.row, column=self.said.column, hint=hint)
 
     @torch.no_grad()
     def outputs(self, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -83,24 +66,16 @@ class Transcriber:
                 found[i] = row[: self.model.steps(len(xs[i]))]
         return found
 
-    def search(self, xs: Sequence[np.ndarray], nbest: int = 1) -> list[list[Spoken]]:
-        """The best texts of each sequence, in units, the best first."""
-        d = self.decode
-        if d.language and self._language is None:
-            self._language = language_of(d.language, self.target)
-        found = []
-        for logp in self.outputs(xs):
-            if max(d.beam, nbest) == 1 and not d.language:
-                units = best_path(logp, BLANK)
-                found.append([Spoken(units, *[float(logp.max(-1).sum())] * 2)])
+    def search(self, records: Sequence[Record], nbest: int = 1) -> list[list[Spoken]]:
+        d, found = self.decode, []
+        language = language_of(d.language, self.target) if d.language else None
+        for logp in self.outputs([steps_of(self.source, record) for record in records]):
+            if max(d.beam, nbest) == 1 and not language:
+                found.append([Spoken(best_path(logp, BLANK), *[float(logp.max(-1).sum())] * 2)])
                 continue
             how = {"weight": d.language_weight, "bonus": d.unit_bonus}
-            found.append(prefix_beam(logp, BLANK, width=max(d.beam, nbest), language=self._language, **how)[:nbest])
+            found.append(prefix_beam(logp, BLANK, width=max(d.beam, nbest), language=language, **how)[:nbest])
         return found
-
-    def write(self, records: Sequence[Record]) -> list[str]:
-        best = self.search([steps_of(self.source, record) for record in records])
-        return [self.target.decode(found[0].units) for found in best]
 
     @torch.no_grad()
     def surprise(self, examples: Sequence[PairExample]) -> float:
@@ -113,29 +88,7 @@ class Transcriber:
             count += batch.losses
         return total / count
 
-    def metrics(self, written: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
-        found = writing.errors(self.target, written, [record.answer for record in records])
-        return {name: found[name] for name in ("wer", "cer", "exact")}
-
-    def score(self, records: Sequence[Record]) -> Scores:
-        naive = self.metrics([self.commonest] * len(records), records)
-        return self.metrics(self.write(records), records), {"commonest": naive}, len(records)
-
-    def evaluate(self, tables: list[Table]) -> Scores:
-        return self.score(self.read(tables))
-
-    def predictions(self, table: Table, horizon: int = 0, nbest: int = 1) -> Predictions:
-        records = gather([table], self.source, lambda table, source: [None] * table.rows)
-        best = self.search([steps_of(self.source, record) for record in records], nbest)
-        rows = [
-            [record.row, rank, self.target.decode(one.units), one.score, -one.logp]
-            for record, found in zip(records, best, strict=True)
-            for rank, one in enumerate(found, 1)
-        ]
-        return Predictions(["row", "rank", self.column, "score", "nats"], rows)
-
     def opening(self) -> np.ndarray:
-        assert not isinstance(self.source, TextInput)
         return np.empty((0, self.source.channels))
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:

@@ -21,7 +21,7 @@ from clew.data.pair_batch import PairBuckets
 from clew.data.pairs import Pair
 from clew.data.split import same_input_keys
 from clew.data.table import Table
-from clew.errors import ConfigError, RunError
+from clew.errors import ConfigError, read_back
 from clew.models.build import paired
 from clew.tasks import writing
 from clew.tasks.base import Cells, Job, Scores, all_but, say
@@ -94,15 +94,11 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Translator:
-    try:
+    with read_back(file):
         source, target = (vocabularies.from_json(saved[name], file) for name in ("source", "target"))
         columns, longest = Columns(*(str(name) for name in saved["columns"])), int(saved["longest"])
         if longest < 1 or target.width != 1:
             raise ValueError("units that can be written")
-    except RunError:
-        raise
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(f"does not hold what this run needs: {error}", file=file, hint="train it again") from error
     return Translator(paired(recipe, source, target, cells), columns, source, target, longest, recipe.decode)
 
 

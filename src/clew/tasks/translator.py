@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from clew.config import Decode, build
+from clew.config import Decode
 from clew.data import pairs
 from clew.data.pair_batch import PairExample, collate_pairs
 from clew.data.pairs import Pair
@@ -21,7 +21,7 @@ from clew.metrics import Edits, Sequences
 from clew.models.heads.copying import CopyHead
 from clew.models.paired import Paired
 from clew.tasks import writing
-from clew.tasks.base import Predictions, Scores, say
+from clew.tasks.base import Predictions, Scores, Searching, say
 
 
 class Columns(NamedTuple):
@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     target: str
 
 
-class Translator:
+class Translator(Searching):
     """A trained model of pairs."""
 
     def __init__(
@@ -45,11 +45,6 @@ class Translator:
             "target": self.target.to_json(),
             "longest": self.longest,
         }
-
-    def searching(self, **changes: Any) -> Translator:
-        """The same model with other words on how texts are found: see the recipe's [decode]."""
-        decode = build({"decode": self.decode.model_dump() | changes}).decode
-        return Translator(self.model, self.columns, self.source, self.target, self.longest, decode)
 
     @property
     def copies(self) -> bool:
