@@ -182,6 +182,9 @@ class Train(Section):
     """CPU threads; 0 = one for layers under 128 units, which more only slow down, else as torch has it."""
     device: str = "auto"
     """auto, cpu, cuda, ..."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the factors of torch's products in training; sums and weights stay float32. bfloat16 is faster where the
+    machine has it (AMX, a GPU)."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

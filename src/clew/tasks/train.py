@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,16 +109,17 @@ def train(
     folder.save_plan({**job.trained.to_json(), "data": data})
     torch.set_num_threads(recipe.train.threads)
     try:
-        fitted = fit(
-            model,
-            job.batches,
-            _settings(recipe, job),
-            validate=job.validate,
-            folder=folder.path,
-            seed=recipe.seed,
-            resume=resume,
-            progress=progress,
-        )
+        with products(recipe.train.precision):
+            fitted = fit(
+                model,
+                job.batches,
+                _settings(recipe, job),
+                validate=job.validate,
+                folder=folder.path,
+                seed=recipe.seed,
+                resume=resume,
+                progress=progress,
+            )
         folder.save_weights(model)
         metrics, baseline, n = job.test()
     finally:
@@ -178,6 +180,17 @@ def evaluate(run: str | Path, sources: Sources, cells: Cells | None = None) -> d
 def read_for(run: str | Path, source: str | Path) -> Table:
     """A source as the run read its own: with a header or without."""
     return read_table(source, header=HEADERS[RunFolder(run).recipe().data.header])
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Inside this block torch's products round their factors to "bfloat16" where that is faster, or do not."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _names(sources: Sources) -> list[str | Path]:
