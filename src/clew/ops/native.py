@@ -31,12 +31,23 @@ except ImportError:
     _native = None
 
 CELLS = {"tanh": (0, 1), "relu": (0, 1), "gru": (1, 3), "lstm": (2, 4)}  # csrc/scan.h: number, gates
+FEW_ROWS, FEW_UNITS = 4, 48  # below, rounding to bfloat16 takes longer than it saves
 LARGE = 3 << 19  # bytes of weights: above, torch's products are faster than those within the kernels
 
 
 def native_info() -> dict[str, Any] | None:
     """How the compiled part was built (compiler, instruction set), or None where it is missing."""
     return None if _native is None else dict(_native.build_info())
+
+
+def rounds(B: int, H: int) -> bool:
+    """Whether products of B rows with (H, H) weights are rounded to bfloat16: it was asked for, and is faster here."""
+    return torch.get_float32_matmul_precision() == "medium" and B >= FEW_ROWS and H >= FEW_UNITS and has_rounding()
+
+
+def has_rounding() -> bool:
+    """Whether kernels can round products to bfloat16 on this machine."""
+    return _native is not None and _native.rounds()
 
 
 def compiled() -> Any:
@@ -144,14 +155,17 @@ class _Call:
             reset = ref.piece_ends(reset, self.lengths)
         self.reset = None if reset is None else reset.to("cpu", torch.bool).contiguous()
         assert self.reset is None or self.reset.shape == (B, T)
-        large = self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE
+        self.rounded = rounds(B, H) and not self.wide
+        # The rows of products over all steps. Torch makes its rounded products anew for every number of rows.
+        self.rows = padded(self.steps, 64) if self.rounded else self.steps
+        large = self.rounded or self.gates * self.HP * (H + I) * x_BTI.element_size() > LARGE
         # Columns of what the weights' gradients are computed from: h before the step, x, 1. 0 where kernels do it all.
         self.seen = padded(H + I + 1, self.V) if large else 0
 
     def forward(self, x_BTI, h0, c0, hr, cr, ih, hh, b_ih, b_hh, training):
         B, T, _, H = self.shape
         keeps = training and self.keeps
-        gates = scratch.take(ih, self.steps, self.gates * self.HP) if keeps or self.seen else None
+        gates = scratch.take(ih, self.rows, self.gates * self.HP) if keeps or self.seen else None
         kept = scratch.take(ih, self.steps, self.HP) if keeps else None
         if self.seen and gates is not None:
             self.input_part(x_BTI, ih, b_ih, b_hh, gates)
@@ -176,10 +190,11 @@ class _Call:
         }
         reads |= {"y": y, "dy": dy, "dh": dh, "dc": dc}
         if self.seen:
-            dgates = scratch.take(ih, self.steps, self.sections * self.HP)
-            seen = scratch.take(ih, self.steps, self.seen)
+            dgates = scratch.take(ih, self.rows, self.sections * self.HP)
+            seen = scratch.take(ih, self.rows, self.seen)
             self.run(True, reads, {**states, "dgates": dgates, "seen": seen})
             dx, *weights = self.products(x_BTI, ih, b_ih, needed, dgates, seen)
+            scratch.give(dgates, seen)
         else:
             dx = _empty(x_BTI) if needed[0] else None
             within = {
@@ -200,24 +215,35 @@ class _Call:
         held |= {name: t for name, t in writes.items() if t is not None}
         addresses = {name: t.data_ptr() for name, t in held.items()}
         how = self.backwards, self.options[0] == "relu"
-        sizes = (*self.shape, self.HP, self.seen)
+        sizes = (*self.shape, self.HP, self.seen, self.rounded)
         _native.scan(self.number, self.wide, gradient, torch.get_num_threads(), sizes, *how, addresses)
 
     def input_part(self, x_BTI: Tensor, ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, gates: Tensor) -> None:
         """Fills gates (N, G HP) by one product of torch's."""
         weight = spread(ih, self.gates, self.V).t()
-        if b_ih is None or b_hh is None:
-            torch.mm(self.pack(x_BTI), weight, out=gates)
-            return
-        bias = b_ih + b_hh
-        if self.sections > self.gates:  # n's two biases: the reset gate stands between them
-            bias[2 * self.shape[-1] :] = b_ih[2 * self.shape[-1] :]
-        torch.addmm(spread(bias, self.gates, self.V), self.pack(x_BTI), weight, out=gates)
+        x_NI = self.pack(x_BTI)
+        bias = None
+        if b_ih is not None and b_hh is not None:
+            bias = b_ih + b_hh
+            if self.sections > self.gates:  # n's two biases: the reset gate stands between them
+                bias[2 * self.shape[-1] :] = b_ih[2 * self.shape[-1] :]
+            bias = spread(bias, self.gates, self.V)
+        if self.rounded:
+            gates.copy_(x_NI.bfloat16() @ weight.bfloat16())
+            if bias is not None:
+                gates.add_(bias)
+        elif bias is None:
+            torch.mm(x_NI, weight, out=gates)
+        else:
+            torch.addmm(bias, x_NI, weight, out=gates)
 
     def products(self, x_BTI, ih, b_ih, needed, dgates: Tensor, seen: Tensor):
         """The gradients of x, of both weights and of both biases, by torch's products over all steps."""
         (I, H), G, HP, D = self.shape[2:], self.gates, self.HP, self.sections
         seen[:, H : H + I], seen[:, H + I :], seen[:, H + I] = self.pack(x_BTI), 0.0, 1.0
+        dgates[self.steps :], seen[self.steps :] = 0.0, 0.0
+        if self.rounded:
+            dgates, seen, ih = (t.bfloat16() for t in (dgates, seen, ih))
         of_h, of_x = dgates[:, : G * HP], dgates[:, (D - G) * HP :]
         dx = d_ih = d_hh = db_ih = db_hh = None
         if any(needed[5:]):
@@ -233,15 +259,17 @@ class _Call:
                 db_ih, db_hh = with_x[:, :, I].flatten(), sum_h.clone().flatten()  # gradients are changed in place
         if needed[0]:
             dx = self.unpack(of_x @ torch.cat([_rows(w, HP) for w in ih.chunk(G)]))
-        scratch.give(dgates, seen)
-        return dx, d_ih, d_hh, db_ih, db_hh
+        found = dx, d_ih, d_hh, db_ih, db_hh
+        return tuple(None if t is None else t.float() for t in found) if self.rounded else found
 
     def pack(self, x_BTI: Tensor) -> Tensor:
-        """The real steps of all rows, (N, I)."""
-        return x_BTI.flatten(0, 1) if self.real_BT is None else x_BTI[self.real_BT]
+        """The real steps of all rows, (N, I), and zeros up to whole `rows`."""
+        x_NI = x_BTI.flatten(0, 1) if self.real_BT is None else x_BTI[self.real_BT]
+        return _rows(x_NI, self.rows)
 
     def unpack(self, x_NI: Tensor) -> Tensor:
         """The inverse of `pack`; 0 on padding."""
+        x_NI = x_NI[: self.steps]
         if self.real_BT is None:
             return x_NI.view(*self.shape[:2], -1)
         x_BTI = x_NI.new_zeros(*self.shape[:2], x_NI.shape[1])

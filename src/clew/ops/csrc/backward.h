@@ -159,8 +159,19 @@ template <class S, int KIND>
 void gradient_step(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t s) {
   constexpr int V = Simd<S>::V;
   const Part& part = chunk.at.part;
-  const int64_t K = GATES[KIND] * chunk.at.pass.HP, blocks = chunk.at.pass.blocks;
-  const S* w = chunk.at.pass.hh + part.from * K;
+  const Pass<S>& p = chunk.at.pass;
+  const int64_t K = GATES[KIND] * p.HP, blocks = p.blocks, units = part.to - part.from;
+  if (p.tiles) {
+    for (int64_t i = 0; i < active; ++i) p.from[i] = chunk.gates_of(i, s);
+    chunk.at.rounded_product(active, K, 1);
+    for (int64_t i = 0; i < active; ++i)
+      for (int64_t j = 0; j < units; j += V) {
+        S* to = dh + i * p.HP + part.from + j;
+        store<S>(to, load<S>(to) + load<S>(p.sums + i * units + j));
+      }
+    return;
+  }
+  const S* w = p.hh + part.from * K;
   for (int64_t panel = part.from; panel < part.to; panel += blocks * V) {
     const int64_t wide = least(blocks, (part.to - panel) / V);
     CLEW_WIDE(wide, (gradient_panel<S, KIND, WIDE>(chunk, dh, active, s, panel, w)))
@@ -171,6 +182,7 @@ void gradient_step(const Chunk<S, KIND>& chunk, S* dh, int64_t active, int64_t s
 template <class S, int KIND>
 void backward(const Part& part, const Pass<S>& p) {
   NoDenormals guard;
+  const Tiles tiles(p.tiles);
   Place<S> at(part, p);
   Chunk<S, KIND> chunk(at);
   S *dh = at.h, *dc = at.next;

@@ -100,6 +100,26 @@ class Sums {
   Buffer<S> hh_, ih_, bias_;
 };
 
+// W_hh (G H, H) for products that are rounded. Forward its columns are gates, in blocks of V units, and what they read is
+// the state; in the gradient's pass the other way round, the gates one after the other from `first` on.
+inline Buffer<uint16_t> rounded_weights(const Rounded& tiles, bool gradient, int cell, int64_t H, int64_t HP, int64_t V,
+                                        const float* hh) {
+  const int64_t G = GATES[cell], first = cell == GRU ? 2 : 0, N = gradient ? HP : G * HP, K = gradient ? G * HP : H;
+  std::vector<const float*> column(N, nullptr);
+  std::vector<int64_t> place(K);
+  for (int64_t n = 0; n < N; ++n) {
+    const int64_t unit = gradient ? n : n / (G * V) * V + n % V, gate = n / V % G;
+    if (unit < H) column[n] = hh + (gradient ? unit : (gate * H + unit) * H);
+  }
+  for (int64_t k = 0; k < K; ++k) {
+    const int64_t unit = k % HP, gate = (k / HP + first) % G;
+    place[k] = !gradient ? k : unit < H ? (gate * H + unit) * H : -1;
+  }
+  Buffer<uint16_t> packed(tiled(N, TILE) * tiled(K, DEEP));
+  tiles.pack(N, K, column.data(), place.data(), packed.get());
+  return packed;
+}
+
 // dw: null for those that nobody asks for, b_ih and b_hh together; else to be added to.
 template <class S>
 void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t B, const int64_t* lengths,
@@ -111,20 +131,24 @@ void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t
   const int64_t steps = lengths ? std::accumulate(lengths, lengths + B, int64_t(0)) : B * p.T;
   const double work = double(steps) * G * p.HP * (p.H + p.I) * (gradient ? 2 : 1);
   threads = int(std::max<int64_t>(1, std::min<int64_t>(threads, int64_t(work / WORTH_A_THREAD))));
-  const int members = members_of(threads, B, blocks, G * p.HP * p.HP * int64_t(sizeof(S)));
+  const int64_t size = p.tiles ? sizeof(uint16_t) : sizeof(S);
+  const int members = members_of(threads, B, blocks, G * p.HP * p.HP * size);
   const int teams = int(std::max<int64_t>(1, std::min<int64_t>(threads / members, B)));
   p.blocks = G > 1 && !gradient ? 1 : int(std::min<int64_t>(WIDEST, (blocks + members - 1) / members));
 
-  Buffer<S> ih(p.outside ? 0 : G * p.HP * p.IP), hh(G * p.HP * p.HP), x_bias(G * p.HP), bias_n(p.HP);
+  Buffer<S> ih(p.outside ? 0 : G * p.HP * p.IP), hh(p.tiles ? 0 : G * p.HP * p.HP), x_bias(G * p.HP), bias_n(p.HP);
+  Buffer<uint16_t> rounded_hh(0);
+  if constexpr (sizeof(S) == sizeof(float))
+    if (p.tiles) rounded_hh = rounded_weights(*p.tiles, gradient, cell, p.H, p.HP, V, w.hh);
   if (gradient) {
-    k.pack_transposed(G, cell == GRU ? 2 : 0, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
+    if (!p.tiles) k.pack_transposed(G, cell == GRU ? 2 : 0, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
     if (p.dx) k.pack_transposed(G, 0, WIDEST, p.H, p.HP, p.I, w.ih, ih.get());
   } else {
-    k.pack(G, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
+    if (!p.tiles) k.pack(G, p.blocks, p.H, p.HP, p.H, w.hh, hh.get());
     if (!p.outside) k.pack(G, p.blocks, p.H, p.HP, p.I, w.ih, ih.get());
     spread_bias(cell, p.H, p.HP, V, w, x_bias.get(), bias_n.get());
   }
-  p.hh = hh.get(), p.ih = ih.get(), p.x_bias = x_bias.get(), p.bias_n = bias_n.get();
+  p.hh = hh.get(), p.rounded_hh = rounded_hh.get(), p.ih = ih.get(), p.x_bias = x_bias.get(), p.bias_n = bias_n.get();
 
   const std::vector<Share> shares = share_out(B, p.T, lengths, teams);
   p.chunk = std::max<int64_t>(CHUNK, int64_t(shares[0].row.size()));
@@ -140,6 +164,12 @@ void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t
   }
   std::vector<const S*> from(teams * members * p.chunk);
   std::vector<S*> to(from.size());
+  // Of each thread, where products are rounded: a step's rows and its units' sums.
+  const int64_t most = tiled(int64_t(shares[0].row.size()), TILE);
+  const int64_t rows_room = most * tiled(gradient ? G * p.HP : p.H, DEEP), sums_room = most * (gradient ? 1 : G) * p.HP;
+  const int64_t crew = p.tiles ? teams * members : 0;
+  Buffer<uint16_t> rows(crew * rows_room);
+  Buffer<S> products(crew * sums_room);
   const int64_t panels = (blocks + p.blocks - 1) / p.blocks;
   const auto edge = [&](int member) { return std::min(panels * member / members * p.blocks * V, p.HP); };
   const bool done = at_once(teams * members, [&](int i) {
@@ -147,6 +177,7 @@ void run(const ScanKernels& scans, int cell, bool gradient, int threads, int64_t
     const Share& share = shares[team];
     Pass<S> mine = passes[team];
     mine.from = &from[i * p.chunk], mine.to = &to[i * p.chunk];
+    if (p.tiles) mine.rounded_rows = rows.get() + i * rows_room, mine.sums = products.get() + i * sums_room;
     const Part part = {int64_t(share.row.size()), share.row.data(), share.length.data(), share.start.data(),
                        edge(member), edge(member + 1), member, members, barriers[team].get()};
     (gradient ? k.backward : k.forward)[cell](part, mine);

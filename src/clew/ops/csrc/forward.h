@@ -35,7 +35,16 @@ INLINE void forward_tile(const Place<S>& at, const S* const* given, int64_t firs
       tile[r][2] = load<S>(p.bias_n + panel);
     }
   }
-  multiply<S, R, N>(h, w, p.H, tile);
+  if (p.tiles) {
+    const int64_t apart = (at.part.to - at.part.from) * G;
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 32
+      for (int n = 0; n < N; ++n)
+        tile[r][n] += load<S>(p.sums + (first + r) * apart + (panel - at.part.from) * G + n * V);
+  } else {
+    multiply<S, R, N>(h, w, p.H, tile);
+  }
   if constexpr (KIND == LSTM) lstm_gates<S>(tile);
   if constexpr (KIND == GRU) gru_gates<S>(tile, n_x);
 #pragma GCC unroll 32
@@ -82,6 +91,10 @@ template <class S, int KIND>
 void forward_step(const Place<S>& at, const S* const* given, int64_t active, int64_t s) {
   constexpr int V = Simd<S>::V, G = GATES[KIND];
   const Pass<S>& p = at.pass;
+  if (p.tiles) {
+    for (int64_t i = 0; i < active; ++i) p.from[i] = at.h + i * p.HP;
+    at.rounded_product(active, p.H, G);
+  }
   const S* w = p.hh + at.part.from * G * p.H;
   for (int64_t panel = at.part.from; panel < at.part.to; panel += p.blocks * V) {
     const int64_t wide = least(p.blocks, (at.part.to - panel) / V);
@@ -111,6 +124,7 @@ int64_t input_part(const Place<S>& at, int64_t active, int64_t s) {
 template <class S, int KIND>
 void forward(const Part& part, const Pass<S>& p) {
   NoDenormals guard;
+  const Tiles tiles(p.tiles);
   Place<S> at(part, p);
   const auto begin = [&](int64_t i, S* h, const S* h_from, const S* c_from) {
     at.read(h, h_from, i);

@@ -43,6 +43,9 @@ std::vector<InstructionSet> available() {  // the best first
 
 InstructionSet chosen = available().front();
 
+// Whether there are products that are rounded beside the chosen kernels, whose vectors are as wide as a tile.
+bool rounds() { return rounded() && chosen.scans->f32.lanes == TILE; }
+
 // Tensors by the names that scan.h, batch.h, algebra.h and step.h have for them; one that is not named is not there.
 class Addresses {
  public:
@@ -64,6 +67,7 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
   const int64_t B = sizes[0];
   p.T = sizes[1], p.I = sizes[2], p.H = sizes[3], p.HP = sizes[4], p.seen_apart = sizes[5], p.outside = p.seen_apart;
   p.backwards = backwards, p.relu = relu;
+  if (sizeof(S) == sizeof(float) && sizes[6] && rounds()) p.tiles = rounded();
   p.x = a.at<S>("x"), p.gates = a.at<S>("gates"), p.kept = a.at<S>("kept"), p.reset = a.at<uint8_t>("reset");
   p.h0 = a.at<S>("h0"), p.c0 = a.at<S>("c0"), p.hr = a.at<S>("hr"), p.cr = a.at<S>("cr");
   p.y = a.at<S>("y"), p.h = a.at<S>("h"), p.c = a.at<S>("c");
@@ -79,7 +83,7 @@ void scan_of(int cell, bool gradient, int threads, const std::vector<int64_t>& s
 
 void scan(int cell, bool wide, bool gradient, int threads, const std::vector<int64_t>& sizes, bool backwards,
           bool relu, const nb::dict& addresses) {
-  if (cell < 0 || cell >= CELLS || sizes.size() != 6) throw std::invalid_argument("no such pass");
+  if (cell < 0 || cell >= CELLS || sizes.size() != 7) throw std::invalid_argument("no such pass");
   (wide ? scan_of<double> : scan_of<float>)(cell, gradient, threads, sizes, backwards, relu, Addresses(addresses));
 }
 
@@ -197,6 +201,7 @@ nb::dict build_info() {
   for (const InstructionSet& k : available()) sets.append(k.name);
   info["instruction_set"] = chosen.name;
   info["instruction_sets"] = sets;
+  info["bfloat16"] = rounds();
   return info;
 }
 
@@ -215,6 +220,7 @@ NB_MODULE(_native, m) {
   find_torchs_team();
   m.def("build_info", &build_info, "How this module was built, and the instruction sets that this machine has.");
   m.def("use", &use, "Run the kernels of another instruction set.");
+  m.def("rounds", &rounds, "Whether there are products with factors rounded to bfloat16.");
   m.def("lanes", [](bool wide) { return wide ? chosen.scans->f64.lanes : chosen.scans->f32.lanes; }, "Numbers in a vector.");
   m.def("pack_step", &pack_step, "Weights (gates H, K) as the operations read them.");
   nb::class_<Stepper>(m, "Stepper", "See stream/stepper.py.")

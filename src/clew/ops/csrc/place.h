@@ -23,6 +23,15 @@ struct Place {
   S* rest() const { return c + part.count * pass.HP; }
   int64_t gates_apart(int64_t gates) const { return apart(gates * pass.HP, Simd<S>::V); }
 
+  // The rows at pass.from times this thread's columns of W_hh, rounded: `gates` columns for each of its units.
+  void rounded_product(int64_t active, int64_t K, int64_t gates) const {
+    if constexpr (sizeof(S) == sizeof(float)) {
+      pass.tiles->round(active, K, pass.from, pass.rounded_rows);
+      pass.tiles->product(active, (part.to - part.from) * gates, K, pass.rounded_rows,
+                          pass.rounded_hh + part.from * gates * tiled(K, DEEP), pass.sums);
+    }
+  }
+
   // This thread's units of a row, between a padded buffer and a tensor that is not.
   void read(S* buffer, const S* tensor, int64_t i) const {
     for (int64_t j = part.from; j < part.to; ++j)

@@ -13,6 +13,7 @@
 #pragma once
 #include <cstdint>
 
+#include "rounded.h"
 #include "team.h"
 
 namespace clew {
@@ -58,6 +59,12 @@ struct Pass {
   S *dh0, *dc0, *dhr, *dcr;  // of the first state and of what resets restore
   S *dgates, *seen;          // outside: (N, D HP), (N, seen_apart) h before the step, in its first columns
   int64_t seen_apart;
+  // Where the products with W_hh are rounded, and then only float's (`outside` too): how, W_hh packed for it, and this
+  // thread's room for a step's rows and sums. Null elsewhere.
+  const Rounded* tiles;
+  const uint16_t* rounded_hh;
+  uint16_t* rounded_rows;
+  S* sums;
   // Room of the team (see room_for) and of the thread (`chunk` of each):
   S* work;
   const S** from;

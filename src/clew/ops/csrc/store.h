@@ -53,6 +53,10 @@ class Buffer {
  public:
   explicit Buffer(int64_t n) : n_(n), bytes_(n * sizeof(S)), data_(n ? static_cast<S*>(Store::take(bytes_)) : nullptr) {}
   Buffer(Buffer&& other) : n_(other.n_), bytes_(other.bytes_), data_(std::exchange(other.data_, nullptr)) {}
+  Buffer& operator=(Buffer&& other) {
+    std::swap(n_, other.n_), std::swap(bytes_, other.bytes_), std::swap(data_, other.data_);
+    return *this;
+  }
   ~Buffer() {
     if (data_) Store::give(data_, bytes_);
   }
