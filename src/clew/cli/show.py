@@ -59,15 +59,20 @@ def doctor(as_json: Json = False) -> None:
     else:
         print(f"python {report['python']}, torch {report['torch']}, {report['threads']} threads")
         print(f"GPU: {report['gpu'] or 'none found; everything runs on the CPU'}")
-        built = (
-            f"{native['instruction_set']}, by {native['compiler']}" if native else "not built: GRU and RNN train 2-20x"
-        )
-        print(f"compiled part: {built}{'' if native else ' slower, and there is no Stepper; install a C++ compiler'}")
+        print(f"compiled part: {_built(native)}")
         for name, laws in report["laws"].items():
             broken = [law for law, holds in laws.items() if not holds]
             print(f"{name:8} {f'BROKEN: {chr(44).join(broken)}' if broken else f'all {len(laws)} laws hold'}")
     if not report["holds"]:
         raise typer.Exit(1)
+
+
+def _built(native: dict[str, Any] | None) -> str:
+    """What the compiled part is, or what its absence costs."""
+    if not native:
+        return "not built: GRU and RNN train 2-20x slower, and there is no Stepper; install a C++ compiler"
+    rounds = ", bfloat16 tiles" if native["bfloat16"] else ""
+    return f"{native['instruction_set']}{rounds}, by {native['compiler']}"
 
 
 def print_json(value: Any) -> None:

@@ -11,9 +11,10 @@ from clew.cli.show import print_json, print_table, say
 from clew.tasks import train as run_training
 
 UNITS = {
-    **{"forecast": "origins", "generate": "units", "classify": "records", "regress": "records", "tag": "sequences"},
     **dict.fromkeys(("caption", "summarise", "transcribe", "translate"), "texts"),
-    "point": "orders",
+    **dict.fromkeys(("classify", "regress"), "records"),
+    **dict.fromkeys(("detect", "tag"), "sequences"),
+    **{"forecast": "origins", "generate": "units", "point": "orders"},
 }
 FIRST = {  # the metric that a task is known by, and whether more of it is better
     "classify": ("accuracy", True),
@@ -21,6 +22,7 @@ FIRST = {  # the metric that a task is known by, and whether more of it is bette
     "generate": ("nats", False),
     "regress": ("rmse", False),
     "tag": ("accuracy", True),
+    "detect": ("f1", True),
     **dict.fromkeys(("summarise", "translate"), ("token_error", False)),
     **dict.fromkeys(("caption", "transcribe"), ("cer", False)),
     "point": ("exact", True),

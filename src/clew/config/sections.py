@@ -51,6 +51,10 @@ class Data(Section):
     """How often a unit must occur in the training part to be known."""
     vocabulary: Count = 0
     """The most units that are known; 0 = no bound, or 4,096 for bpe."""
+    event: str = ""
+    """What the target column holds at the steps of an event; empty = the rarer of two values."""
+    tolerance: Annotated[int, Field(ge=0, le=10_000)] = 2
+    """Steps that an event may be found too early or too late, and that a stream waits to be sure of one."""
     mels: Annotated[int, Field(ge=1, le=512)] = 40
     """Numbers of a frame of sound: bands of frequency."""
     season: Count = 0
@@ -174,6 +178,8 @@ class Train(Section):
     """Weight of the squared difference between the entropy of predictions and that of their targets."""
     class_weights: Literal["none", "balanced"] = "none"
     """Whether rare classes count for more in the loss."""
+    focal: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """How little steps count in the loss whose events, or lack of one, are sure already (focal loss); 0 = as much."""
     validate_every: Count = 0
     """Steps between validations; 0 = the task's default."""
     checkpoint_every: Count = 0
@@ -183,8 +189,8 @@ class Train(Section):
     device: str = "auto"
     """auto, cpu, cuda, ..."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the factors of torch's products in training; sums and weights stay float32. bfloat16 is faster where the
-    machine has it (AMX, a GPU)."""
+    """Of the factors of products in training; sums, states and weights stay float32. bfloat16 is faster where there are
+    tiles for it (AMX, see `clew doctor`; a GPU). What was trained runs in float32 all the same."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
@@ -210,6 +216,8 @@ class Decode(Section):
     """Units in a row that may not stand twice in a text; 0 = any may."""
     longest: AtLeastOne = 1000
     """The most units that are written."""
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | Literal["auto"] = "auto"
+    """The least probability of an event; auto = the one with the best f1 on the validation part."""
     language: str = ""
     """A run of --task generate that says which texts are likely, for what is transcribed."""
     language_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.5

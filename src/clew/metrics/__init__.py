@@ -2,6 +2,7 @@
 
 from clew.metrics.classes import Classes
 from clew.metrics.edits import Edits, edit_distance
+from clew.metrics.events import Events
 from clew.metrics.forecast import Forecast, seasonal_scale
 from clew.metrics.numbers import Numbers
 from clew.metrics.sequences import Sequences
@@ -12,6 +13,7 @@ from clew.metrics.tours import length_ratio, tour_length
 __all__ = [
     "Classes",
     "Edits",
+    "Events",
     "Forecast",
     "Numbers",
     "Sequences",

@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from clew.cells import Encoder, Recurrence
 from clew.config import Recipe
 from clew.data.balance import class_weights
 from clew.data.inputs import Input
 from clew.data.table import Table
 from clew.errors import DataError
-from clew.models import Head, SequenceHead
+from clew.models import Head, SequenceHead, Single
 from clew.models.heads.classes import ClassHead
 from clew.tasks.records import Record
 
@@ -49,6 +50,9 @@ class Answers(ABC):
 
     @abstractmethod
     def head(self, width: int, recipe: Recipe) -> Head | SequenceHead: ...
+
+    def model(self, body: Recurrence | Encoder, recipe: Recipe) -> Single:
+        return Single(body, self.head(body.output_size, recipe))
 
     def classes(self, answer: Any) -> Collection[Hashable]:
         """The classes that an answer holds, of which training must have seen each; none where answers are numbers."""

@@ -34,6 +34,7 @@ OWN = {  # keys of a recipe that say something to few tasks, by what those do
     ),
     "hear": ("data.mels",),
     "tag": ("model.crf",),
+    "detect": ("data.event", "data.tolerance", "train.focal", "decode.threshold"),
     "transcribe": ("model.subsample", "decode.language", "decode.language_weight", "decode.unit_bonus"),
 }
 Cells = Mapping[str, type[Recurrence]]

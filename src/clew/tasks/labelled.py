@@ -90,6 +90,10 @@ class Labelled:
                 last = torch.where(ends, here, last if t else here)
         yield range(B), (torch.cat(kept, 1) if kept else last[:, None].double().cpu()).numpy()
 
+    def validate(self, records: Sequence[Record]) -> dict[str, float]:
+        """`score` of the validation part, by which a task may settle what training leaves open."""
+        return self.score(records)
+
     def score(self, records: Sequence[Record]) -> dict[str, float]:
         return self.answers.score(self.outputs([self.encode(record) for record in records]), records)
 
@@ -136,12 +140,14 @@ def prepare(
     cells: Cells | None,
     answers: Answers,
     unit: Callable[[Sequence[Any]], str],
+    kind: type[Labelled] = Labelled,
 ) -> Job:
     """Read, part and encode the sources, and build the model.
 
     Args:
         answers: of the target column, not yet fitted.
         unit: what texts are cut into where the recipe leaves it open, from those of the training part.
+        kind: of the trained model.
     """
     d, m, t = recipe.data, recipe.model, recipe.train
     group = column_name(tables[0], d.group) if d.group else ""
@@ -162,7 +168,7 @@ def prepare(
     for record in [*parts.valid, *parts.test]:  # what cannot be scored is said before training, not behind it
         answers.encode(record, 1)
     every = _supervise(recipe, answers)
-    trained = Labelled(nn.Module(), source, answers)  # pyright: ignore[reportArgumentType]  # the model follows
+    trained = kind(nn.Module(), source, answers)  # pyright: ignore[reportArgumentType]  # the model follows
     examples = [trained.example(record) for record in parts.train]
     if not t.window:
         hint = "--set train.window=256 learns from windows with the state carried on"
@@ -184,7 +190,7 @@ def prepare(
     )
 
     def validate() -> dict[str, float]:
-        metrics = trained.score(parts.valid)
+        metrics = trained.validate(parts.valid)
         return {"loss": answers.loss(metrics), **metrics}
 
     def test() -> Scores:
@@ -193,11 +199,18 @@ def prepare(
     return Job(recipe, trained, batches, validate, test, every=max(1, len(batches)), facts=_facts(parts))
 
 
-def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None, answers: type[Answers]) -> Labelled:
+def restore(
+    recipe: Recipe,
+    saved: dict[str, Any],
+    file: Path,
+    cells: Cells | None,
+    answers: type[Answers],
+    kind: type[Labelled] = Labelled,
+) -> Labelled:
     with read_back(file):
         known = answers.from_json(saved["answers"])
         source = inputs.from_json(saved["input"], file)
-    return Labelled(_model(recipe, source, known, cells), source, known)
+    return kind(_model(recipe, source, known, cells), source, known)
 
 
 def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None) -> Single:
@@ -207,7 +220,7 @@ def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None)
         front = embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
     channels = 0 if isinstance(source, TextInput) else source.channels
     stack = body_of(m, channels, cells, front, "" if answers.aligned else m.pooling)
-    return Single(stack, answers.head(stack.output_size, recipe))
+    return answers.model(stack, recipe)
 
 
 def _embedding(recipe: Recipe) -> int:

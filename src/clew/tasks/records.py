@@ -15,10 +15,10 @@ import numpy as np
 
 from clew.config import Recipe
 from clew.data import series
-from clew.data.inputs import Input, NumberInput
+from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.sources import read_table
 from clew.data.split import grouped, shared
-from clew.data.table import Table, texts
+from clew.data.table import Table, labels, texts, tokens
 from clew.errors import DataError
 
 T = TypeVar("T")
@@ -50,6 +50,24 @@ def gather(tables: Sequence[Table], source: Input, read: Read) -> list[Record]:
         for raw, answer, first in zip(raws, answers, firsts, strict=True):
             records.append(Record(raw, answer, table.name, table.lines[first]))
     return records
+
+
+def labels_of_steps(table: Table, source: Input, column: str) -> list[list[str]]:
+    """A label for each step of the table's records.
+
+    Raises:
+        DataError: more or fewer labels than steps.
+    """
+    if isinstance(source, NumberInput) and source.layout == "steps":
+        cells = labels(table, column)
+        return [[cells[row] for row in rows] for rows in source.rows(table)]
+    given, raws = tokens(table, column), source.read(table)
+    for tags, raw, row in zip(given, raws, table.lines, strict=True):
+        if len(tags) != len(raw):
+            what = f"{len(tags)} tags for {len(raw)} {'words' if isinstance(source, TextInput) else 'steps'}"
+            hint = "each word needs one tag, parted by blanks"
+            raise DataError(what, file=table.name, row=row, column=column, hint=hint)
+    return given
 
 
 def part(

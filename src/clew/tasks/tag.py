@@ -17,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 
 from clew.config import Recipe
-from clew.data.inputs import Input, NumberInput, TextInput
-from clew.data.table import Table, labels, tokens
+from clew.data.inputs import Input
+from clew.data.table import Table
 from clew.errors import ConfigError, DataError
 from clew.metrics import Tags
 from clew.models import Head, SequenceHead
@@ -28,7 +28,7 @@ from clew.tasks.answers import ClassAnswers
 from clew.tasks.base import Cells, Job, all_but, refuse_unused
 from clew.tasks.guess import tag_columns
 from clew.tasks.labelled import Labelled
-from clew.tasks.records import Record
+from clew.tasks.records import Record, labels_of_steps
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "dropout": 0.3},
@@ -62,19 +62,7 @@ class TagNames(ClassAnswers):
         self.by_word, self.chain = by_word or {}, chain
 
     def read(self, table: Table, source: Input) -> list[list[str]]:
-        if isinstance(source, NumberInput):
-            if source.layout == "steps":
-                cells = labels(table, self.column)
-                return [[cells[row] for row in rows] for rows in source.rows(table)]
-            given, steps = tokens(table, self.column), [len(raw) for raw in source.read(table)]
-        else:
-            given, steps = tokens(table, self.column), [len(words) for words in source.read(table)]
-        for tags, n, row in zip(given, steps, table.lines, strict=True):
-            if len(tags) != n:
-                what = f"{len(tags)} tags for {n} {'words' if isinstance(source, TextInput) else 'steps'}"
-                hint = "each word needs one tag, parted by blanks"
-                raise DataError(what, file=table.name, row=row, column=self.column, hint=hint)
-        return given
+        return labels_of_steps(table, source, self.column)
 
     def fit(self, train: Sequence[Record]) -> TagNames:
         counts = Counter(tag for record in train for tag in record.answer)

@@ -20,6 +20,7 @@ from clew.models.build import find_cells
 from clew.tasks import (
     caption,
     classify,
+    detect,
     forecast,
     generate,
     guess,
@@ -37,6 +38,7 @@ from clew.training import Settings, fit
 TASKS: dict[str, ModuleType] = {
     "caption": caption,
     "classify": classify,
+    "detect": detect,
     "forecast": forecast,
     "generate": generate,
     "point": point,

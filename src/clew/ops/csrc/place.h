@@ -6,6 +6,21 @@
 namespace clew::CLEW_ISA {
 namespace {
 
+// A thread's tiles for as long as this lives; nothing for null.
+class Tiles {
+ public:
+  explicit Tiles(const Rounded* how) : how_(how) {
+    if (how_) how_->begin();
+  }
+  ~Tiles() {
+    if (how_) how_->end();
+  }
+  Tiles(const Tiles&) = delete;
+
+ private:
+  const Rounded* how_;
+};
+
 // h lies twice, for this step and the next. The gradient's pass has dh and dc in those places.
 template <class S>
 struct Place {

@@ -8,7 +8,7 @@ namespace clew {
 
 inline constexpr int64_t TILE = 16, DEEP = 32;
 
-inline int64_t tiled(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
+static inline int64_t tiled(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
 
 struct Rounded {
   // A thread's tiles, made ready before a pass and given back behind it.
@@ -21,21 +21,6 @@ struct Rounded {
   void (*round)(int64_t M, int64_t K, const float* const* from, uint16_t* to);
   // sums (M, N), both rounded up to whole tiles.
   void (*product)(int64_t M, int64_t N, int64_t K, const uint16_t* rows, const uint16_t* w, float* sums);
-};
-
-// A thread's tiles for as long as this lives; nothing for null.
-class Tiles {
- public:
-  explicit Tiles(const Rounded* how) : how_(how) {
-    if (how_) how_->begin();
-  }
-  ~Tiles() {
-    if (how_) how_->end();
-  }
-  Tiles(const Tiles&) = delete;
-
- private:
-  const Rounded* how_;
 };
 
 // Null where the processor, its system or the compiler has no tiles.
