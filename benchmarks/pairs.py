@@ -1,11 +1,11 @@
 """Texts from texts: English spelling to phones (CMUdict) and English to French (Tatoeba), each trained by its recipe.
 
-python benchmarks/pairs.py [--data FOLDER] NAME...       names: the lines below; "all" for all
+python benchmarks/pairs.py [--data FOLDER] [--work FOLDER] NAME...      names: the lines below; "all" for all
 
 FOLDER holds a folder a data set. The test part is looked at once. Each line writes results/6/NAME.json: g2p (stress
 digits stripped from the phones, as published work does) and, beside it, g2p_stress; tatoeba and, beside it,
 tatoeba_fixed (no attention: the source in one vector), both by the length of the source. Pictures of where the decoder
-looked go to docs.
+looked go to docs. With --work a run that was stopped goes on where it was; its seconds are those of all its parts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +46,34 @@ def without_stress(text: str) -> str:
     return "".join(dict.fromkeys(f"{word}\t{re.sub(r'[0-9]', '', phones)}\n" for word, _, phones in rows))
 
 
-def trained(texts: dict[str, str], recipe: str, picture: str = "", **settings: Any) -> tuple[dict[str, Any], Any]:
-    """What a run says of itself, and its scores by the length of the source."""
-    with tempfile.TemporaryDirectory() as folder:
+@contextmanager
+def folder_of(work: Path | None, name: str) -> Iterator[Path]:
+    """Where a line keeps its run: in `work`, for ever, or in a place of its own."""
+    if work is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        (work / name).mkdir(parents=True, exist_ok=True)
+        yield work / name
+
+
+def trained(
+    folder: Path, texts: dict[str, str], recipe: str, picture: str = "", **settings: Any
+) -> tuple[str, dict[str, Any], Any]:
+    """The commit that a run began with, what it says of itself, and its scores by the length of the source."""
+    begun = folder / "commit"
+    if not begun.exists():
         for part, text in texts.items():
-            (Path(folder) / f"{part}.tsv").write_text(text)
-        source, out = Path(folder) / "train.tsv", Path(folder) / "run"
-        run = clew.train(source, out, recipe=ROOT / "recipes" / recipe, progress=False, **settings)
-        if picture:
-            shutil.copy(out / "alignment.svg", ROOT / "docs" / picture)
-        return run, by_length(out, Path(folder) / "test.tsv")
+            (folder / f"{part}.tsv").write_text(text)
+        begun.write_text(commit())
+    source, out = folder / "train.tsv", folder / "run"
+    how = {"resume": True} if out.exists() else {"recipe": ROOT / "recipes" / recipe, **settings}
+    run = clew.train(source, out, progress=False, **how)
+    if run["stopped"] == "interrupted":
+        sys.exit("stopped: --work goes on with it")
+    if picture:
+        shutil.copy(out / "alignment.svg", ROOT / "docs" / picture)
+    return begun.read_text(), run, by_length(out, folder / "test.tsv")
 
 
 def by_length(run: Path, test: Path) -> list[dict[str, Any]]:
@@ -71,11 +91,11 @@ def by_length(run: Path, test: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def g2p(data: Path, name: str) -> None:
-    measured, stressed = commit(), name == "g2p_stress"
+def g2p(data: Path, name: str, folder: Path) -> None:
+    stressed = name == "g2p_stress"
     given = {part: unpacked(data / "g2p-cmudict", part) for part in PARTS}
     texts = given if stressed else {part: without_stress(text) for part, text in given.items()}
-    run, _ = trained(texts, "g2p.toml", picture="" if stressed else "spelling.svg")
+    measured, run, _ = trained(folder, texts, "g2p.toml", picture="" if stressed else "spelling.svg")
     errors = {"token_error": run["metrics"]["token_error"], "word_error": 1 - run["metrics"]["exact"]}
     bar = f"phones at most {G2P['token_error']}, words {G2P['word_error']}, {G2P['minutes']} minutes of training"
     write(
@@ -90,11 +110,12 @@ def g2p(data: Path, name: str) -> None:
     )
 
 
-def tatoeba(data: Path, name: str) -> None:
-    measured, fixed = commit(), name == "tatoeba_fixed"
+def tatoeba(data: Path, name: str, folder: Path) -> None:
+    fixed = name == "tatoeba_fixed"
     texts = {part: unpacked(data / "mt-tatoeba-eng-fra", part) for part in PARTS}
     settings = {"attention": "none"} if fixed else {}
-    run, lengths = trained(texts, "tatoeba.toml", picture="" if fixed else "translation.svg", **settings)
+    picture = "" if fixed else "translation.svg"
+    measured, run, lengths = trained(folder, texts, "tatoeba.toml", picture, **settings)
     write(
         f"6/{name}",
         "Tatoeba English to French, test: BLEU, by the length of the source beside"
@@ -113,13 +134,15 @@ LINES = {"g2p": g2p, "g2p_stress": g2p, "tatoeba": tatoeba, "tatoeba_fixed": tat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--work", type=Path, help="a folder of runs, to go on with where they were stopped")
     parser.add_argument("names", nargs="+", choices=[*LINES, "all"])
     asked = parser.parse_args()
     if not asked.data.is_dir():
         sys.exit("needs --data, the folder of the data sets")
     for name, line in LINES.items():
         if name in asked.names or "all" in asked.names:
-            line(asked.data, name)
+            with folder_of(asked.work, name) as folder:
+                line(asked.data, name, folder)
 
 
 if __name__ == "__main__":

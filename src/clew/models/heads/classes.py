@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clew.models.heads import vocabulary
 from clew.ops.dropout import dropout
-
-UNCOUNTED = -100  # as F.cross_entropy has it
 
 
 class ClassHead(nn.Module):
@@ -52,26 +51,21 @@ class ClassHead(nn.Module):
 
     def loss(self, y: Tensor, target: Tensor) -> Tensor:
         """Args: outputs (N, W) and classes (N,)."""
-        y, target = evenly(y, target)
-        logits = self.readout(dropout(y, self.dropout, self.training))
+        y = dropout(y, self.dropout, self.training)
+        if isinstance(self.readout, nn.Linear | Tied) and self.weights is None and not self.matching:
+            weight, bias = self.readout.weight, self.readout.bias
+            if vocabulary.takes(y, weight):
+                return vocabulary.cross_entropy(y, weight, bias, target, self.smoothing)
+        logits = self.readout(y)
         loss = F.cross_entropy(logits, target, self.weights, label_smoothing=self.smoothing)
         if not self.matching:
             return loss
-        mean = torch.special.entr(logits.softmax(-1)).sum(-1)[target != UNCOUNTED].mean()
+        mean = torch.special.entr(logits.softmax(-1)).sum(-1).mean()
         return loss + self.matching * (mean - self.entropy) ** 2
 
     def predict(self, y: Tensor) -> Tensor:
         """Log-probabilities (..., K) from outputs (..., W)."""
         return self.readout(y).log_softmax(-1)
-
-
-def evenly(y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The same with rows that no loss counts, up to whole 64s, where torch would make a product anew for each number
-    of rows: where it rounds their factors on a CPU."""
-    more = -len(y) % 64
-    if not more or y.device.type != "cpu" or torch.get_float32_matmul_precision() != "medium":
-        return y, target
-    return F.pad(y, (0, 0, 0, more)), F.pad(target, (0, more), value=UNCOUNTED)
 
 
 def smoothed_entropy(smoothing: float, classes: int) -> float:
@@ -92,5 +86,9 @@ class Tied(nn.Module):
         self._embedding = (embedding,)
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
+    @property
+    def weight(self) -> Tensor:
+        return self._embedding[0].weight
+
     def forward(self, y: Tensor) -> Tensor:
-        return F.linear(y, self._embedding[0].weight, self.bias)
+        return F.linear(y, self.weight, self.bias)
