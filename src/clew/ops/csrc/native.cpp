@@ -44,7 +44,7 @@ std::vector<InstructionSet> available() {  // the best first
 InstructionSet chosen = available().front();
 
 // Whether there are products that are rounded beside the chosen kernels, whose vectors are as wide as a tile.
-bool rounds() { return rounded() && chosen.scans->f32.lanes == TILE; }
+bool rounds() { return chosen.scans->f32.lanes == TILE && rounded(); }  // in this order: see rounded.cpp
 
 // Tensors by the names that scan.h, batch.h, algebra.h and step.h have for them; one that is not named is not there.
 class Addresses {

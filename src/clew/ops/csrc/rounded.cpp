@@ -1,4 +1,5 @@
-// See rounded.h. Compiled by itself, with the tiles' own instructions where the compiler knows them.
+// See rounded.h. Compiled by itself, with the tiles' own instructions and AVX-512, where the compiler knows them: nothing
+// here may be called where the processor has no AVX-512.
 #include "rounded.h"
 
 #if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
