@@ -105,6 +105,13 @@ def test_a_semicolon_in_a_comma_header(write):
     assert read_table(write("load;kW,y\n1,2\n3,4\n")).frame.columns == ["load;kW", "y"]
 
 
+@pytest.mark.parametrize("text", ['"t","y"\n"1","a",5\n"2","b",6\n', "t,y\n7,a,5\n8,b,6\n", "t\ty\n1\ta\t5\n2\tb\t6\n"])
+def test_row_numbers_without_a_name_are_left_out(write, text):
+    table = read_table(write(text, "a.tsv" if "\t" in text else "a.csv"))
+    assert columns(table) == {"t": ["a", "b"], "y": ["5", "6"]}
+    assert list(table.lines) == [2, 3]
+
+
 def test_tsv_gzip_and_parquet(write, tmp_path):
     assert columns(read_table(write("a,b\tc\n1\t2\n", "a.tsv"))) == {"a,b": ["1"], "c": ["2"]}
     assert columns(read_table(write(gzip.compress(b"a,b\n1,2\n", mtime=0), "a.csv.gz"))) == {"a": ["1"], "b": ["2"]}
@@ -122,6 +129,10 @@ def test_tsv_gzip_and_parquet(write, tmp_path):
         ("t,y\n\n1,2\n3,4,5\n", "a.csv", "3 cells, where the first row has 2", 4, None, "double quotes"),
         ('t,y\n"1\n1",2\n3,4,5\n', "a.csv", "3 cells", 4, None, "double quotes"),
         ("t;y\n1;2\n3;4;5\n", "a.csv", "3 cells, where the first row has 2", 3, None, "double quotes"),
+        ("t,y\n1,a,5\n1,b,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
+        ("t,y\nso, it is,5\nno, it,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
+        ("1,2\n3,4,5\n4,5,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
+        ("t,y\n1,a,5\n2,b\n", "a.csv", "2 cells, where the first row has 3", 3, None, "double quotes"),
         ("y\n1\nä\n".encode("latin-1"), "a.csv", "not UTF-8 text: byte 4 is 0xe4", 3, None, "iconv -f latin1"),
         ("y\n1\n".encode("utf-16"), "a.csv", "UTF-16", None, None, "save it as UTF-8"),
         (b"y\n1\n\0\n", "a.csv", "zero byte", 3, None, "UTF-8"),

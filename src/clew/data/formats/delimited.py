@@ -47,12 +47,20 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
     """
     content = checked(name, content)
     separator = _separator(content[:ENOUGH].decode(errors="ignore"), separators)
+    numbered = header is not False and _has_row_numbers(content, separator)
+    if numbered:
+        content = separator.encode() + content
     frame, lines = _plainly(content, separator) or _carefully(name, content, separator)
     if not lines:
         raise DataError("is empty", file=name, hint="a table needs a header and rows, or rows of numbers")
+    numbers = None
+    if numbered:
+        numbers, frame = frame[1:, 0].str.strip_chars(), frame[:, 1:]
     first = [str(cell) for cell in frame.row(0)]
     if header is None:
         header = is_header(frame, separator == ";")
+    if numbers is not None and not (header and numbers.str.contains(r"^\d+$").all() and numbers.is_unique().all()):
+        raise _ragged(name, lines[1], frame.width + 1, frame.width)
     names = [cell.strip() for cell in first] if header else [str(i + 1) for i in range(len(first))]
     if header:
         seen: set[str] = set()
@@ -69,6 +77,21 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
         raise DataError("holds a header and no rows", file=name, hint="add the measurements below it")
     frame.columns = names
     return Cells(frame, lines, header, separator == ";")
+
+
+def _has_row_numbers(content: bytes, separator: str) -> bool:
+    """Whether the rows begin with a number for which the first row has no name, as R writes tables."""
+    rows = csv.reader(io.StringIO(content[:ENOUGH].decode(errors="ignore")), delimiter=separator)
+    try:
+        first, second = next(rows, []), next(rows, [])
+    except csv.Error:
+        return False
+    return len(second) == len(first) + 1 > 2 and second[0].strip().isdigit()
+
+
+def _ragged(name: str, line: int, cells: int, width: int) -> DataError:
+    hint = "a cell that holds the separator must stand in double quotes"
+    return DataError(f"{cells} cells, where the first row has {width}", file=name, row=line, hint=hint)
 
 
 def _plainly(content: bytes, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | None:
@@ -165,12 +188,7 @@ def _rows(name: str, content: bytes, separator: str, quoting: int) -> Iterator[t
                 blank.clear()
                 width = width or len(cells)
                 if len(cells) != width:
-                    raise DataError(
-                        f"{len(cells)} cells, where the first row has {width}",
-                        file=name,
-                        row=line,
-                        hint="a cell that holds the separator must stand in double quotes",
-                    )
+                    raise _ragged(name, line, len(cells), width)
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
