@@ -132,7 +132,7 @@ def test_tsv_gzip_and_parquet(write, tmp_path):
         ("t,y\n1,a,5\n1,b,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
         ("t,y\nso, it is,5\nno, it,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
         ("1,2\n3,4,5\n4,5,6\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
-        ("t,y\n1,a,5\n2,b\n", "a.csv", "2 cells, where the first row has 3", 3, None, "double quotes"),
+        ("t,y\n1,a,5\n2,b\n", "a.csv", "3 cells, where the first row has 2", 2, None, "double quotes"),
         ("y\n1\nä\n".encode("latin-1"), "a.csv", "not UTF-8 text: byte 4 is 0xe4", 3, None, "iconv -f latin1"),
         ("y\n1\n".encode("utf-16"), "a.csv", "UTF-16", None, None, "save it as UTF-8"),
         (b"y\n1\n\0\n", "a.csv", "zero byte", 3, None, "UTF-8"),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from clew.models.heads import vocabulary
 from clew.models.heads.classes import ClassHead, Tied
-from clew.tasks.train import products
+from clew.ops.precision import products
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

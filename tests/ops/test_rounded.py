@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+import clew
 from clew import ops
 from clew.cells import GRU, LSTM, Elman
+from clew.models import Single
 from clew.ops import native
-from clew.tasks.train import products
+from clew.ops.precision import products, rounds
+from clew.tasks.labelled import Labelled
 
-pytestmark = pytest.mark.skipif(not native.has_rounding(), reason="this machine has no bfloat16 tiles")
+tiles = pytest.mark.skipif(not native.has_rounding(), reason="this machine has no bfloat16 tiles")
 SHAPES = ((5, 4, 3, 50), (17, 6, 40, 70), (33, 7, 20, 512))  # B, T, I, H: no whole tiles, several, more than a cache
 CELLS = (Elman, GRU, LSTM)
 
@@ -26,6 +31,7 @@ def far(found: Tensor, exact: Tensor) -> float:
     return float((found - exact).norm() / exact.norm())
 
 
+@tiles
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -48,6 +54,7 @@ def test_as_near_as_eight_bits_are(cell: type, shape: tuple[int, ...], ragged: b
     assert max(errors) > 1e-5  # it was the other product
 
 
+@tiles
 @pytest.mark.parametrize("cell", CELLS)
 def test_sums_are_not_rounded(cell: type) -> None:
     """Factors that bfloat16 holds as they are give what float32 gives: a state of one step from such a state."""
@@ -75,3 +82,16 @@ def test_where_nobody_asked_nothing_is_rounded() -> None:
         with ops.reference():
             exact = double(x.double())[0]
         torch.testing.assert_close(double(x.double())[0], exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_rounds_and_scoring_does_not(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned, scored = set(), set()
+    loss, score = Single.loss, Labelled.score
+    monkeypatch.setattr(Single, "loss", lambda *a: (learned.add(rounds()), loss(*a))[1])
+    monkeypatch.setattr(Labelled, "score", lambda *a: (scored.add(rounds()), score(*a))[1])
+    few = {"steps": 2, "width": 64, "progress": False, "validate_every": 2, "precision": precision}
+    clew.train("sample:digits", tmp_path / "run", task="classify", target="digit", **few)
+    assert learned == {precision == "bfloat16"}
+    assert False in scored
+    assert not rounds()

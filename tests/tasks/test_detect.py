@@ -99,3 +99,16 @@ def test_what_cannot_be_done_is_said(table: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat.csv"
     flat.write_text("x,what\n" + "".join(f"{i},{'ab'[i >= 195]}\n" for i in range(200)))
     refused(DataError, "1 different values", flat)
+
+
+@pytest.mark.parametrize("task", ["detect", "tag"])
+def test_the_times_of_rows_are_no_words(task: str, tmp_path: Path, run_clew) -> None:
+    file = tmp_path / "dated.csv"
+    rows = series(600, 1)
+    file.write_text(
+        "date,x,what\n"
+        + "".join(f"2026-01-{1 + i // 60:02} 10:{i % 60:02},{x:.3f},{what}\n" for i, (x, what) in enumerate(rows))
+    )
+    said = run_clew("train", file, "--task", task, "--target", "what", "--set", "steps=2", "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "input: 'x'" in said.err

@@ -24,7 +24,7 @@ from clew.data.audio import LogMel
 from clew.data.series import Scaler
 from clew.data.sounds import AudioInput, find_sounds
 from clew.data.split import key_of_array, same_input_keys
-from clew.data.table import Table, column_name, filled, kind, numeric, sequences, texts, tokens
+from clew.data.table import Table, column_name, filled, is_calendar, kind, numeric, sequences, texts, tokens
 from clew.data.vocabulary import Vocabulary
 from clew.errors import DataError, did_you_mean, read_back
 
@@ -213,6 +213,8 @@ def find(
     numbers = [name for name in kinds if kinds[name] == "number"]
     lists = [name for name in kinds if kinds[name] in ("numbers", "vectors")]
     words = [name for name in kinds if kinds[name] in ("text", "texts")]
+    if numbers and not names:  # the times of rows of numbers are no texts
+        words = [name for name in words if kinds[name] == "texts" or not is_calendar(table, [name])]
     if names and len(names) > 1 and len({"text" if kinds[n] in ("text", "texts") else kinds[n] for n in names}) > 1:
         what = f"columns of different kinds cannot be read together: {', '.join(f'{n} ({kinds[n]})' for n in names)}"
         raise DataError(what, file=table.name, hint="name one column of text, or columns of numbers, as --input")

@@ -302,3 +302,13 @@ def _hint_for(cell: str) -> str:
     if "," in cell:
         return "write numbers with a point and without separators: 1234.5"
     return "correct the cell, or choose another --target or --input"
+
+
+def is_calendar(table: Table, names: Sequence[str]) -> bool:
+    """Whether the texts are times or dates: different in each row, and mostly digits."""
+    for name in names:
+        cells = filled(table, name)[:200]
+        digits = sum(ch.isdigit() for cell in cells for ch in cell)
+        if len(set(cells)) < len(cells) or digits < sum(map(len, cells)) / 3:
+            return False
+    return True

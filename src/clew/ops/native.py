@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from clew.ops import definition as ref
-from clew.ops import scratch
+from clew.ops import precision, scratch
 from clew.ops.definition import Weights
 from clew.tree import State
 
@@ -42,7 +42,7 @@ def native_info() -> dict[str, Any] | None:
 
 def rounds(B: int, H: int) -> bool:
     """Whether products of B rows with (H, H) weights are rounded to bfloat16: it was asked for, and is faster here."""
-    return torch.get_float32_matmul_precision() == "medium" and B >= FEW_ROWS and H >= FEW_UNITS and has_rounding()
+    return precision.rounds() and B >= FEW_ROWS and H >= FEW_UNITS and has_rounding()
 
 
 def has_rounding() -> bool:

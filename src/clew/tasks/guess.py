@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clew.data import items
 from clew.data.sounds import names_sounds
-from clew.data.table import Table, as_numbers, column_name, filled, is_time_like, kind, numeric_columns
+from clew.data.table import Table, as_numbers, column_name, filled, is_calendar, is_time_like, kind, numeric_columns
 from clew.errors import DataError
 
 LABELS = ("label", "class", "category", "target", "tag", "tags", "intent", "sentiment", "species", "y")
@@ -56,7 +56,7 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
         if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
             return "regress", f"{text} and numbers in '{chosen}'"
         return "classify", f"{text} and labels in '{chosen or label_column(table)}'"
-    if numbers and (not stories or _is_calendar(table, stories)):
+    if numbers and (not stories or is_calendar(table, stories)):
         return "forecast", "holds numeric columns in time order"
     if numbers and chosen:
         return "forecast", f"holds numbers in time order in '{chosen}'"
@@ -141,16 +141,6 @@ def _are_few(table: Table, name: str) -> bool:
             return False
     different = len(set(filled(table, name)))
     return 2 <= different <= max(2, min(table.rows // 2, max(FEW, table.rows // 10)))
-
-
-def _is_calendar(table: Table, names: Sequence[str]) -> bool:
-    """Whether the texts are times or dates: different in each row, and mostly digits."""
-    for name in names:
-        cells = filled(table, name)[:200]
-        digits = sum(ch.isdigit() for cell in cells for ch in cell)
-        if len(set(cells)) < len(cells) or digits < sum(map(len, cells)) / 3:
-            return False
-    return True
 
 
 def series_target(table: Table, chosen: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from clew.data.sources import read_table
 from clew.data.table import Table
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
+from clew.ops.precision import products
 from clew.tasks import (
     caption,
     classify,
@@ -182,17 +182,6 @@ def evaluate(run: str | Path, sources: Sources, cells: Cells | None = None) -> d
 def read_for(run: str | Path, source: str | Path) -> Table:
     """A source as the run read its own: with a header or without."""
     return read_table(source, header=HEADERS[RunFolder(run).recipe().data.header])
-
-
-@contextmanager
-def products(precision: str) -> Iterator[None]:
-    """Inside this block torch's products round their factors to "bfloat16" where that is faster, or do not."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _names(sources: Sources) -> list[str | Path]:

@@ -47,19 +47,16 @@ def parse(name: str, content: bytes, separators: str, header: bool | None = None
     """
     content = checked(name, content)
     separator = _separator(content[:ENOUGH].decode(errors="ignore"), separators)
-    numbered = header is not False and _has_row_numbers(content, separator)
-    if numbered:
-        content = separator.encode() + content
-    frame, lines = _plainly(content, separator) or _carefully(name, content, separator)
+    named = None
+    if header is not False and _has_row_numbers(content, separator):
+        named = _without_row_numbers(name, content, separator)
+    frame, lines = named or _plainly(content, separator) or _carefully(name, content, separator)
     if not lines:
         raise DataError("is empty", file=name, hint="a table needs a header and rows, or rows of numbers")
-    numbers = None
-    if numbered:
-        numbers, frame = frame[1:, 0].str.strip_chars(), frame[:, 1:]
     first = [str(cell) for cell in frame.row(0)]
     if header is None:
         header = is_header(frame, separator == ";")
-    if numbers is not None and not (header and numbers.str.contains(r"^\d+$").all() and numbers.is_unique().all()):
+    if named and not header:  # then the first row is one of numbers, and too short
         raise _ragged(name, lines[1], frame.width + 1, frame.width)
     names = [cell.strip() for cell in first] if header else [str(i + 1) for i in range(len(first))]
     if header:
@@ -87,6 +84,19 @@ def _has_row_numbers(content: bytes, separator: str) -> bool:
     except csv.Error:
         return False
     return len(second) == len(first) + 1 > 2 and second[0].strip().isdigit()
+
+
+def _without_row_numbers(name: str, content: bytes, separator: str) -> tuple[pl.DataFrame, Sequence[int]] | None:
+    """The cells without the first of each row, or None where those are not all different numbers."""
+    content = separator.encode() + content
+    try:
+        frame, lines = _plainly(content, separator) or _carefully(name, content, separator)
+    except DataError:  # said of the text as it stands
+        return None
+    numbers = frame[1:, 0].str.strip_chars()
+    if not numbers.str.contains(r"^\d+$").all() or not numbers.is_unique().all():
+        return None
+    return frame[:, 1:], lines
 
 
 def _ragged(name: str, line: int, cells: int, width: int) -> DataError:

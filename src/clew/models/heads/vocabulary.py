@@ -17,14 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clew.ops import precision
+
 LARGE = 1024  # units: below, torch's own takes no more memory than it is worth
 BYTES = 16 << 20  # of scores at a time
 
 
 def takes(y: Tensor, weight: Tensor) -> bool:
     """Whether this is faster than torch's own, and torch is asked for nothing but a gradient."""
-    plain = y.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
-    return plain and y.dtype == weight.dtype == torch.float32 and len(weight) >= LARGE and len(y) > 0
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return False
+    return y.device.type == "cpu" and y.dtype == weight.dtype == torch.float32 and len(weight) >= LARGE and len(y) > 0
 
 
 def cross_entropy(y: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float) -> Tensor:
@@ -37,13 +42,14 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float) -> Tensor:
         (N, K), needed = (len(y), len(weight)), ctx.needs_input_grad
         learns = any(needed)
-        rounds = torch.get_float32_matmul_precision() == "medium"
+        rounds = precision.rounds()
         given, factors = (y.bfloat16(), weight.bfloat16()) if rounds else (y, weight)
         dy, dw = (torch.empty_like(y), torch.zeros_like(weight)) if learns else (None, None)
         db = torch.zeros(K) if learns else None
         total = torch.zeros((), dtype=torch.float64)
-        for rows in torch.arange(N).split(max(1, BYTES // (4 * K))):
-            here = slice(int(rows[0]), int(rows[-1]) + 1)
+        few = max(1, BYTES // (4 * K))
+        for first in range(0, N, few):
+            here = slice(first, first + few)
             scores = F.linear(given[here], factors).float()
             if bias is not None:
                 scores += bias
