@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from clew.data.lists import tokens
 from clew.data.sources import read_table
-from clew.data.table import kind, tokens
+from clew.data.table import kind
 from clew.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clew.data.formats import delimited
+from clew.data.lists import sequences
 from clew.data.sources import read_table
-from clew.data.table import numeric, sequences
+from clew.data.table import numeric
 from clew.errors import DataError
 
 PIECE = st.sampled_from(

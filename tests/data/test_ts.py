@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clew.data.lists import sequences
 from clew.data.sources import read_table
-from clew.data.table import kind, labels, numeric, sequences
+from clew.data.table import kind, labels, numeric
 from clew.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tsc-ucr-uea"

@@ -153,6 +153,12 @@ OPTIONS: dict[str, dict[str, dict]] = {
         "odd heads": {"heads": 4, "window": 5},
         "everything": {"heads": 2, "window": 3, "bias": True, "base": 100.0},
     },
+    "conv": {
+        "defaults": {},
+        "a map": {"kernel": 1, "activation": "none"},
+        "dilated": {"kernel": 3, "dilation": 2},
+        "everything": {"kernel": 2, "dilation": 3, "activation": "tanh", "bias": False},
+    },
 }
 if missing := set(cells.RECURRENCES) ^ set(OPTIONS):
     raise AssertionError(f"tests/laws/configurations.py and cells.RECURRENCES differ in: {', '.join(sorted(missing))}")
@@ -191,6 +197,7 @@ def _stacked(name: str, **options: object) -> Build:
 
 
 COMPOSED: dict[str, Build] = {
+    "parallel": lambda: cells.Parallel(GRU(INPUT, H), Pointwise(nn.Identity(), INPUT), POOLS["mean"](INPUT)),
     **{f"stack memory of {name}": _stacked(name) for name in ("lstm", "elman", "gru", "mingru", "mlstm")},
     "stack memory of a mamba": _stacked("mamba", state=2),
     "stack memory, everything": _stacked("gru", stacks=2, reads=2, noise=0.5, initial="learned"),

@@ -5,6 +5,7 @@ from clew.cells.base import Encoder, LinearRecurrence, Recurrence, Scanned, fold
 from clew.cells.bidirectional import Bidirectional
 from clew.cells.cfc import CfC, CfCState
 from clew.cells.compose import Pointwise, Residual, Stack
+from clew.cells.conv import Conv
 from clew.cells.deltanet import DeltaNet, DeltaState
 from clew.cells.elman import Elman, ElmanState
 from clew.cells.gated_deltanet import GatedDeltaNet
@@ -18,6 +19,7 @@ from clew.cells.mamba2 import Mamba2, Mamba2State
 from clew.cells.mingru import MinGRU
 from clew.cells.minlstm import MinLSTM
 from clew.cells.mlstm import MLSTM, MLSTMState
+from clew.cells.parallel import Parallel
 from clew.cells.pool import POOLS, AttentionPool, BothEnds, MaxPool, MeanPool, Pool, SumPool
 from clew.cells.retnet import RetNet, RetNetState
 from clew.cells.rglru import RGLRU, RGLRUState
@@ -49,6 +51,7 @@ RECURRENCES: dict[str, type[Recurrence]] = {
     "slstm": SLSTM,
     "cfc": CfC,
     "attention": Attention,
+    "conv": Conv,
 }
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "BothEnds",
     "CfC",
     "CfCState",
+    "Conv",
     "DeltaNet",
     "DeltaState",
     "Elman",
@@ -91,6 +95,7 @@ __all__ = [
     "MeanPool",
     "MinGRU",
     "MinLSTM",
+    "Parallel",
     "Pointwise",
     "Pool",
     "RGLRUState",

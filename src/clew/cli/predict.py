@@ -11,13 +11,16 @@ from typing import Annotated
 
 import typer
 
-from clew.cli.show import print_json, print_table, say
+from clew.cli.show import print_json, print_table, print_targets, say
 from clew.errors import ConfigError
 from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
 from clew.tasks.caption import Captioner
+from clew.tasks.frames import Composer
 from clew.tasks.generate import Writer
+from clew.tasks.picture import draw_traces
 from clew.tasks.point import Orderer
+from clew.tasks.traces import Tracer
 from clew.tasks.train import read_for
 from clew.tasks.transcriber import Transcriber
 from clew.tasks.translator import Translator
@@ -41,6 +44,7 @@ def evaluate(
         print_json(result)
         return
     print_table({"model": result["metrics"], **result["baseline"]})
+    print_targets(result["metrics"], result["baseline"])
     say(f"{result['task']}: {result['n']:,} scored")
 
 
@@ -92,15 +96,23 @@ def generate(
     top_p: Annotated[float, typer.Option(help="Draw from the likeliest that together reach p.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
+    count: Annotated[int, typer.Option(help="Pieces to write; more than one of what is no text.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Write here: .jsonl, or .svg of what is drawn with a pen.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write on from a prompt."""
+    """Write on from a prompt: text, or where the run is of music or drawings, a JSON list a piece."""
     writer = load(run)
-    if not isinstance(writer, Writer):
-        raise ConfigError("this run writes no text", hint="train one with --task generate")
-    if length < 1:
-        raise ConfigError(f"--length must be at least 1, got {length}")
+    for name, number in (("length", length), ("count", count)):
+        if number < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {number}")
     how = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    if isinstance(writer, Composer | Tracer):
+        _compose(writer, prompt, length, seed, count, out, how)
+        return
+    if not isinstance(writer, Writer):
+        raise ConfigError("this run writes nothing on", hint="train one with --task generate")
+    if count > 1 or out is not None:
+        raise ConfigError("--count and --out are for music and drawings", hint="leave them out, or redirect the text")
     pieces = writer.write(prompt, length=length, seed=seed, **how)
     if as_json:
         print_json({"prompt": prompt, "text": "".join(pieces)})
@@ -110,6 +122,35 @@ def generate(
         sys.stdout.write(piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def _compose(
+    writer: Composer | Tracer, prompt: str, length: int, seed: int, count: int, out: Path | None, how: dict[str, float]
+) -> None:
+    """Pieces of music or drawings: a JSON list a line, or a picture."""
+    if how["top_k"] or how["top_p"] != 1 or how["min_p"]:
+        raise ConfigError("--top-k, --top-p and --min-p choose among units of text", hint="use --temperature")
+    if not 0 <= how["temperature"] < float("inf"):
+        raise ConfigError(f"--temperature must be a number of at least 0, got {how['temperature']}")
+    try:
+        begun = json.loads(prompt) if prompt else []
+        pieces = [
+            [*begun, *writer.compose(begun, length=length, temperature=how["temperature"], seed=seed + i)]
+            for i in range(count)
+        ]
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ConfigError("--prompt is no JSON list of steps", hint="as in --prompt '[[60, 64, 67]]'") from error
+    if out is not None and out.suffix.lower() == ".svg":
+        if not isinstance(writer, Tracer):
+            raise ConfigError("only what is drawn with a pen makes a picture", hint="--out FILE.jsonl")
+        draw_traces(out, pieces, writer.flags.tolist())
+    elif out is not None:
+        write_atomic(out, "".join(json.dumps({"steps": piece}) + "\n" for piece in pieces))
+    else:
+        for piece in pieces:
+            print_json({"steps": piece})
+    if out is not None:
+        say(f"{count:,} pieces written to {out}")
 
 
 def _delimited(columns: list[str], rows: list[list]) -> str:

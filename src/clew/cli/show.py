@@ -81,9 +81,24 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: dict[str, dict[str, float]]) -> None:
-    """Rows of metrics, aligned, in plain text that a narrow terminal takes."""
+    """Rows of metrics, aligned, in plain text that a narrow terminal takes; those of single targets are left out."""
     wide = max(len(name) for name in rows)
-    names = list(next(iter(rows.values())))
+    names = [name for name in next(iter(rows.values())) if "." not in name]
     print(" " * wide, *(f"{name:>9}" for name in names))
     for label, metrics in rows.items():
-        print(f"{label:{wide}}", *(f"{metrics[name]:>9.4g}" for name in names))
+        print(f"{label:{wide}}", *(f"{metrics[name]:>9.4g}" if name in metrics else " " * 9 for name in names))
+
+
+def print_targets(metrics: dict[str, float], baselines: dict[str, dict[str, float]]) -> None:
+    """The metrics of each of several targets, beside those of the naive baseline."""
+    naive = next(iter(baselines.values()), {})
+    by_target: dict[str, list[str]] = {}
+    for name, value in metrics.items():
+        target, dot, metric = name.rpartition(".")
+        if dot:
+            beside = f" ({naive[name]:.4g})" if name in naive else ""
+            by_target.setdefault(target, []).append(f"{metric} {value:.4g}{beside}")
+    for target, said in by_target.items():
+        print(f"  {target}: {', '.join(said)}")
+    if by_target:
+        print("  in brackets what the naive baseline has")

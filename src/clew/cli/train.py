@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from clew.cli.show import print_json, print_table, say
+from clew.cli.show import print_json, print_table, print_targets, say
 from clew.tasks import train as run_training
 
 UNITS = {
     **dict.fromkeys(("caption", "summarise", "transcribe", "translate"), "texts"),
-    **dict.fromkeys(("classify", "regress"), "records"),
+    **dict.fromkeys(("classify", "multitask", "regress", "set"), "records"),
     **dict.fromkeys(("detect", "tag"), "sequences"),
     **{"forecast": "origins", "generate": "units", "point": "orders"},
 }
@@ -20,6 +20,8 @@ FIRST = {  # the metric that a task is known by, and whether more of it is bette
     "classify": ("accuracy", True),
     "forecast": ("mase", False),
     "generate": ("nats", False),
+    "multitask": ("error", False),
+    "set": ("matched_error", False),
     "regress": ("rmse", False),
     "tag": ("accuracy", True),
     "detect": ("f1", True),
@@ -34,7 +36,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/ and the source's name.")] = None,
     task: Annotated[str, typer.Option(help="What to learn; guessed from the file when not given.")] = "",
     cell: Annotated[str, typer.Option(help="A name of `clew cells`.")] = "",
-    target: Annotated[str, typer.Option(help="The column to predict, by name or number.")] = "",
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="The column to predict, by name or number; or several.")
+    ] = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", help="A column to see; repeatable.")] = None,
     horizon: Annotated[int, typer.Option(help="Steps to forecast.")] = 0,
     mode: Annotated[str, typer.Option(help="iterative (fed its own predictions) or direct (all steps at once).")] = "",
@@ -48,7 +52,7 @@ def train(
     given: dict[str, Any] = {
         "task": task,
         "cell": cell,
-        "target": target,
+        **({"target": targets[0]} if targets and len(targets) == 1 else {"targets": targets}),
         "inputs": inputs,
         "horizon": horizon,
         "mode": mode,
@@ -74,6 +78,7 @@ def show_result(result: dict[str, Any], out: Path) -> None:
     ahead = f", horizon {result['horizon']}, season {result['season']}" if "horizon" in result else ""
     print(f"{result['task']}{ahead}: {result['n']:,} {UNITS[result['task']]} held out")
     print_table({f"{result['cell']} ({result['parameters']:,} parameters)": metrics, **baselines})
+    print_targets(metrics, baselines)
     name, higher = FIRST[result["task"]]
     best = (max if higher else min)(baselines, key=lambda baseline: baselines[baseline][name])
     ours, naive = metrics[name], baselines[best][name]

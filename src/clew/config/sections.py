@@ -35,12 +35,19 @@ class Data(Section):
     """Whether the first row of a table names its columns."""
     target: str = ""
     """The column to predict, by name or number; empty = guessed and said."""
+    targets: list[str] = []
+    """The columns to predict, where there are several."""
+    target_kinds: dict[str, Literal["label", "number", "numbers", "tags"]] = {}
+    """What these hold, by column; else it is guessed and said."""
     inputs: list[str] = []
     """The columns that the model may see; empty = guessed (a forecast sees its target in any case)."""
     group: str = ""
     """A column whose value names the sequence that a row is a step of, where one row is one step."""
     channels: Count = 0
-    """Numbers a step, where one row holds a whole sequence step by step; 0 = the row is a single step."""
+    """Numbers a step, where one row holds a whole sequence step by step, 0 = the row is a single step; of images, of a
+    pixel, 0 = 1."""
+    scan: Literal["rows", "columns", "pixels"] = "rows"
+    """How a table of steps and numbers, an image, is read: its rows as they stand, its columns, or one pixel a step."""
     target_unit: Literal["auto", "byte", "character", "word", "piece", "bpe"] = "auto"
     """What a written text is cut into; auto = as `source_unit`, words as pieces."""
     source_unit: Literal["auto", "byte", "character", "word", "word+character", "piece", "bpe"] = "auto"
@@ -57,6 +64,15 @@ class Data(Section):
     """Steps that an event may be found too early or too late, and that a stream waits to be sure of one."""
     mels: Annotated[int, Field(ge=1, le=512)] = 40
     """Numbers of a frame of sound: bands of frequency."""
+    image: Annotated[list[AtLeastOne], Field(max_length=2)] = []
+    """Height and width of an image: files are brought to it; steps of so many numbers, or that many colours, are images
+    that a convolution reads one by one."""
+    scale: Literal["auto", "each", "all"] = "auto"
+    """Whether numbers are standardised channel by channel or all alike; auto = all for images, each for the rest."""
+    keys: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Of music: how many keys there are; 0 = up to the highest one of the training part."""
+    transpose: Annotated[int, Field(ge=0, le=127)] = 0
+    """Of music: how many keys up and down each piece is learned moved by, too."""
     season: Count = 0
     """Steps in a season; 0 = found from the data."""
     horizon: Count = 0
@@ -69,7 +85,7 @@ class Data(Section):
     def _column(cls, value: Any) -> Any:
         return str(value) if type(value) is int else value  # a column may be counted
 
-    @field_validator("inputs", mode="before")
+    @field_validator("inputs", "targets", mode="before")
     @classmethod
     def _columns(cls, value: Any) -> Any:
         value = [value] if isinstance(value, str | int) else value
@@ -84,6 +100,13 @@ class Data(Section):
             raise ValueError("give a fraction, a source or COLUMN=VALUE")
         if isinstance(value, float) and not 0.0 < value < 0.5:
             raise ValueError("a fraction should be greater than 0 and less than 0.5")
+        return value
+
+    @field_validator("image")
+    @classmethod
+    def _both_sides(cls, value: list[int]) -> list[int]:
+        if len(value) == 1:
+            raise ValueError("give height and width, as in image = [28, 28]")
         return value
 
     @model_validator(mode="after")
@@ -116,8 +139,9 @@ class Model(Section):
     """Units of the recurrence, in each direction, that reads the letters of a word (word+character)."""
     word_dropout: Fraction = 0.0
     """Probability that a unit of text is taken for the unknown one in training."""
-    pooling: Literal["last", "mean", "max", "sum", "attention"] = "mean"
-    """How a sequence becomes one vector, for a task with one answer a sequence."""
+    pooling: Literal["last", "mean", "max", "sum", "attention", "none"] = "mean"
+    """How a sequence becomes one vector, for a task with one answer a sequence; none = numbers are told at each step
+    (regress), as where one series drives another."""
     attention: Literal["additive", "dot", "bilinear", "scaled_dot", "multi_head", "location", "coverage", "none"] = (
         "bilinear"
     )
@@ -136,6 +160,8 @@ class Model(Section):
     """Steps of a sound that become one step of the model."""
     crf: bool = False
     """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""
+    components: AtLeastOne = 20
+    """Gaussians of the mixture by which the next numbers of a trace are drawn."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
     cell_options: dict[str, bool | int | float | str | list[float]] = {}
@@ -180,6 +206,14 @@ class Train(Section):
     """Whether rare classes count for more in the loss."""
     focal: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     """How little steps count in the loss whose events, or lack of one, are sure already (focal loss); 0 = as much."""
+    set_loss: Literal["matching", "sinkhorn", "chamfer", "ordered"] = "matching"
+    """How the elements of a set are compared with what was predicted; ordered = as they stand."""
+    task_weights: Literal["equal", "uncertainty"] | dict[str, Positive] = "equal"
+    """How much the loss of each of several targets counts, by column; uncertainty = learned beside the model."""
+    mask_steps: Count = 0
+    """The longest span of steps that is hidden in training, of numbers and sounds; there are two in each sequence."""
+    mask_channels: Count = 0
+    """The widest span of channels that is hidden in training, in the same way."""
     validate_every: Count = 0
     """Steps between validations; 0 = the task's default."""
     checkpoint_every: Count = 0

@@ -37,6 +37,10 @@ class AudioInput:
     def channels(self) -> int:
         return self.front.mels
 
+    @property
+    def frame(self) -> None:
+        """A frame of sound is no image."""
+
     def read(self, table: Table) -> list[np.ndarray]:
         """The frames (T, M) of each row's sound. Raises DataError, with the row, for one that cannot be used."""
         column = self.column if self.column in table.columns or FILE not in table.columns else FILE

@@ -1,5 +1,5 @@
-"""Files to tables: delimited text, Parquet, JSON lines, plain text, CoNLL and .ts, each plain or .gz, sounds, and the
-samples that ship with the package.
+"""Files to tables: delimited text, Parquet, JSON lines, plain text, CoNLL and .ts, each plain or .gz, NumPy's arrays,
+sounds, images, and the samples that ship with the package.
 
 A cell is a number, a text, or a list of either; so every task reads one thing.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from clew.data import audio, parallel, sounds
-from clew.data.formats import conll, delimited, jsonlines, plain, timeseries
+from clew.data.formats import arrays, conll, delimited, jsonlines, plain, timeseries
 from clew.data.table import Table
 from clew.errors import DataError, did_you_mean
 
@@ -38,7 +38,8 @@ LINES: dict[str, Callable[[str, bytes], tuple[pl.DataFrame, list[int]]]] = {
     ".conllu": conll.parse_conllu,
     ".ts": timeseries.parse,
 }
-KINDS = f"known: {', '.join([*SEPARATORS, *LINES])} (also .gz), .parquet, {', '.join(audio.SUFFIXES)}"
+ARRAYS = (".npz", ".npy")
+KINDS = f"known: {', '.join([*SEPARATORS, *LINES])} (also .gz), .parquet, {', '.join([*ARRAYS, *audio.SUFFIXES])}"
 BLOCK = 1 << 20
 
 
@@ -72,6 +73,10 @@ def read_table(source: str | Path, header: bool | None = None) -> Table:
             return _parquet(name, path)
         if suffix in audio.SUFFIXES and not zipped:
             return sounds.table_of(name, [path], hashlib.sha256(path.read_bytes()).hexdigest())
+        if suffix in ARRAYS and not zipped:
+            content = path.read_bytes()
+            frame, rows = arrays.parse(name, content)
+            return Table(name, frame, True, hashlib.sha256(content).hexdigest(), rows)
         if suffix not in SEPARATORS and suffix not in LINES:
             ending = "".join(path.suffixes[-2:]) if zipped else path.suffix
             raise DataError(f"unknown kind of file '{ending}'", file=name, hint=KINDS)

@@ -137,75 +137,6 @@ def labels(table: Table, column: str | int) -> list[str]:
     return cells
 
 
-def tokens(table: Table, column: str | int) -> list[list[str]]:
-    """A column of lists of texts, or of texts that blanks cut into words.
-
-    Raises:
-        DataError: no such column, or a cell without a word.
-    """
-    name = column_name(table, column)
-    found = table.column(name).to_list() if kind(table, name) == "texts" else [t.split() for t in texts(table, name)]
-    for row, words in zip(table.lines, found, strict=True):
-        if not words or None in words:
-            hint = "drop the row, or write words into it"
-            raise DataError("holds no words", file=table.name, row=row, column=name, hint=hint)
-    return found
-
-
-def sequences(table: Table, columns: Sequence[str]) -> list[np.ndarray]:
-    """Columns of lists of numbers as channels, or one column of lists of steps: a row is a sequence (T, C), float64.
-
-    Raises:
-        DataError: a cell that is empty or holds what is no number, channels or steps that do not fit each other.
-    """
-    names = [column_name(table, column) for column in columns]
-    found: list[list[np.ndarray]] = []
-    for name in names:
-        if kind(table, name) not in ("numbers", "vectors"):
-            hint = "choose columns of lists: [1.5, 2] or [[1.5, 2], [3, 4]]"
-            raise DataError("holds no lists of numbers", file=table.name, column=name, hint=hint)
-        found.append(_steps(table, name))
-    for row, channels in zip(table.lines, zip(*found, strict=True), strict=True):
-        for name, channel in zip(names, channels, strict=True):
-            if len(channel) != len(channels[0]):
-                what = f"{len(channel)} steps, where '{names[0]}' has {len(channels[0])}"
-                hint = "each channel of a row needs a value at each step"
-                raise DataError(what, file=table.name, row=row, column=name, hint=hint)
-    if len(names) == 1:
-        return found[0]
-    return [np.concatenate(channels, 1) for channels in zip(*found, strict=True)]
-
-
-def _steps(table: Table, name: str) -> list[np.ndarray]:
-    """A column of lists of numbers, or of steps, as (T, C) each."""
-    cells = table.column(name)
-    lengths = cells.list.len().fill_null(0).to_numpy()
-
-    def refuse(bad: np.ndarray, rows: np.ndarray, what: str, hint: str) -> None:
-        if bad.any():
-            row = table.lines[int(rows[bad.argmax()])]
-            raise DataError(what, file=table.name, row=row, column=name, hint=hint)
-
-    guess = "fill it in or drop the row; clew does not guess"
-    refuse(lengths == 0, np.arange(table.rows), "the list is empty", "write numbers into it, or drop the row")
-    rows = np.repeat(np.arange(table.rows), lengths)
-    parts, width = cells.explode(), 1
-    if isinstance(parts.dtype, pl.List):
-        widths = parts.list.len().fill_null(0).to_numpy()
-        width = int(widths[0])
-        refuse(widths == 0, rows, "a step is empty", guess)
-        what = f"steps of different width, where the first of all has {width} numbers"
-        refuse(widths != width, rows, what, "write as many numbers in each step of each row")
-        parts, rows = parts.explode(), np.repeat(rows, width)
-    if not (parts.dtype.is_numeric() or parts.dtype in (pl.Boolean, pl.Null)):
-        hint = "choose columns of lists: [1.5, 2] or [[1.5, 2], [3, 4]]"
-        raise DataError("holds no lists of numbers", file=table.name, column=name, hint=hint)
-    values = parts.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    refuse(np.isnan(values), rows, "a value is missing", guess)
-    refuse(np.isinf(values), rows, "a value is infinite", "correct it or drop the row")
-    return np.split(values.reshape(-1, width), np.cumsum(lengths)[:-1])
-
-
 def as_numbers(table: Table, name: str) -> pl.Series:
     """A column as float64 with NaN where a cell is not a number: to look at, where nothing is to be refused."""
     column = table.column(name)
@@ -223,6 +154,16 @@ def filled(table: Table, name: str) -> list[str]:
     cells = table.column(name).drop_nulls().to_list()
     texts = [_written(cell) if isinstance(cell, float) else str(cell).strip() for cell in cells]
     return [text for text in texts if text]
+
+
+def holds_something(table: Table, column: str | int) -> np.ndarray:
+    """Which cells of a column are not empty, (T,) bool; a word for nothing, as "none", may be a label."""
+    cells = table.column(column_name(table, column))
+    if cells.dtype == pl.String:
+        cells = cells.str.strip_chars().replace("", None)
+    elif cells.dtype.is_float():
+        cells = cells.fill_nan(None)
+    return cells.is_not_null().to_numpy()
 
 
 def numeric(table: Table, column: str | int) -> np.ndarray:

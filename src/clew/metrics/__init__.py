@@ -6,6 +6,7 @@ from clew.metrics.events import Events
 from clew.metrics.forecast import Forecast, seasonal_scale
 from clew.metrics.numbers import Numbers
 from clew.metrics.sequences import Sequences
+from clew.metrics.sets import MatchedSets, NamedSets
 from clew.metrics.tags import Tags
 from clew.metrics.tokens import Tokens, unigram
 from clew.metrics.tours import length_ratio, tour_length
@@ -15,6 +16,8 @@ __all__ = [
     "Edits",
     "Events",
     "Forecast",
+    "MatchedSets",
+    "NamedSets",
     "Numbers",
     "Sequences",
     "Tags",

@@ -1,7 +1,7 @@
 """Models: bodies of `cells` with heads that own the loss and the prediction."""
 
 from clew.models.attention import Attend, entropy, entropy_ratio
-from clew.models.build import body, body_of, embedding, forecaster, paired
+from clew.models.build import body, body_of, embedding, forecaster, front_of, paired
 from clew.models.decoder import Decoder
 from clew.models.paired import Paired
 from clew.models.pointer import PointerNet
@@ -26,6 +26,7 @@ __all__ = [
     "entropy",
     "entropy_ratio",
     "forecaster",
+    "front_of",
     "make_score",
     "paired",
     "pointer_net",

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from clew.cells import POOLS, RECURRENCES, Bidirectional, BothEnds, Pointwise, Recurrence, Residual, Stack
 from clew.cells.compose import make_norm
-from clew.config import Model, Recipe
+from clew.config import Model, Recipe, Train
 from clew.data.vocabulary import Vocabulary, WordsAndLetters
 from clew.errors import ConfigError, did_you_mean
 from clew.models.anchored import Anchored
 from clew.models.attention import Attend
 from clew.models.decoder import Decoder
 from clew.models.embed import Units, WordsWithLetters
+from clew.models.frames import FrameEncoder, Masking
 from clew.models.heads.classes import ClassHead, Tied
 from clew.models.heads.copying import CopyHead
 from clew.models.heads.forecast import ForecastHead
@@ -142,6 +143,22 @@ def body_of(
     )
 
 
+def front_of(model: Model, train: Train, channels: int, frame: Sequence[int] | None = None) -> Recurrence | None:
+    """What stands between numbers and the first layer: parts hidden in training, images made to vectors; None for
+    nothing.
+
+    Args:
+        channels: numbers of a step.
+        frame: height, width and colours of the image that each step is.
+    """
+    parts: list[Recurrence] = []
+    if train.mask_steps or train.mask_channels:
+        parts.append(Masking(channels, train.mask_steps, train.mask_channels))
+    if frame:
+        parts.append(Pointwise(FrameEncoder(*frame, model.width), channels, model.width))
+    return Stack(*parts) if parts else None
+
+
 def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: float) -> Pointwise:
     """Vectors for the units that a vocabulary gives."""
     if isinstance(vocabulary, WordsAndLetters):
@@ -152,12 +169,19 @@ def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: fl
     return Pointwise(module, vocabulary.width, module.output_size)
 
 
-def paired(recipe: Recipe, source: Vocabulary | int, target: Vocabulary, cells: Table | None = None) -> Paired:
+def paired(
+    recipe: Recipe,
+    source: Vocabulary | int,
+    target: Vocabulary,
+    cells: Table | None = None,
+    frame: Sequence[int] | None = None,
+) -> Paired:
     """The encoder and decoder that a recipe asks for, from texts or numbers to the units of a
     vocabulary.
 
     Args:
         source: the units of the sources, or how many numbers a step of them has.
+        frame: see `front_of`.
 
     Raises:
         ConfigError: an unknown cell, option or attention; tied vectors of another width than what is put out.
@@ -169,7 +193,10 @@ def paired(recipe: Recipe, source: Vocabulary | int, target: Vocabulary, cells: 
     if m.copying and t.entropy_matching:
         raise ConfigError("train.entropy_matching says nothing where words are copied", hint="leave one of them out")
     width = m.embedding or min(m.width, 128)
-    front = None if isinstance(source, int) else embedding(source, width, m.letters, m.word_dropout)
+    if isinstance(source, int):
+        front = front_of(m, t, source, frame)
+    else:
+        front = embedding(source, width, m.letters, m.word_dropout)
     encoder = body_of(m, source if isinstance(source, int) else 1, cells, front)
     units, summary, attends = embedding(target, width, m.letters, 0.0), summary_size(encoder), m.attention != "none"
     takes = width + (0 if attends else summary) + (m.width if m.feed else 0)

@@ -41,6 +41,7 @@ class Unaligned(nn.Module):
         body: reads what the front gives; an Encoder makes a model that cannot stream.
         units: V.
         dropout: of the body's outputs.
+        masking: what is hidden of the input in training; see `frames.Masking`.
 
     Example:
         >>> model = Unaligned(Subsample(40, 128), cells.LSTM(128, 128), units=29)
@@ -48,9 +49,16 @@ class Unaligned(nn.Module):
         >>> more, state = model(next_BTI, state)
     """
 
-    def __init__(self, front: Subsample, body: Recurrence | Encoder, units: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        front: Subsample,
+        body: Recurrence | Encoder,
+        units: int,
+        dropout: float = 0.0,
+        masking: Recurrence | None = None,
+    ) -> None:
         super().__init__()
-        self.front, self.body, self.dropout = front, body, dropout
+        self.front, self.body, self.dropout, self.masking = front, body, dropout, masking
         self.readout = nn.Linear(body.output_size, units)
 
     def steps(self, inputs: int) -> int:
@@ -93,6 +101,8 @@ class Unaligned(nn.Module):
         return self._predict(y_BMH, made_B), UnalignedState(front, body)
 
     def _outputs(self, x_BTI: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.masking is not None:
+            x_BTI, _ = self.masking(x_BTI, lengths=lengths)
         x_BMH, made_B, _ = self.front(x_BTI, None, lengths)
         return self._predict(self.body(x_BMH, lengths=made_B)[0], made_B), made_B
 

@@ -31,10 +31,20 @@ SHOWN = 8  # names that an error lists
 class Answers(ABC):
     """What belongs to an input: one label, one number, or a tag for each step."""
 
-    aligned: ClassVar[bool]  # an answer for each step, or one for the whole sequence
+    aligned: bool  # an answer for each step, or one for the whole sequence
 
     def __init__(self, column: str) -> None:
         self.column = column
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns that hold them."""
+        return [self.column]
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """P, how many numbers a prediction has."""
 
     @abstractmethod
     def read(self, table: Table, source: Input) -> list[Any]:
@@ -109,6 +119,14 @@ class ClassAnswers(Answers):
                 hint=f"known: {shown}",
             )
         return self.index[name]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def is_right(self, predicted: np.ndarray, record: Record) -> bool:
+        """Whether a prediction is the record's answer, at all steps where there is one for each."""
 
     def head(self, width: int, recipe: Recipe) -> Head | SequenceHead:
         t = recipe.train

@@ -33,8 +33,13 @@ OWN = {  # keys of a recipe that say something to few tasks, by what those do
         *("decode.beam", "decode.length_penalty", "decode.coverage", "decode.no_repeat", "decode.longest"),
     ),
     "hear": ("data.mels",),
+    "numbers": ("data.scan", "data.image", "data.scale"),
+    "mask": ("train.mask_steps", "train.mask_channels"),
     "tag": ("model.crf",),
     "detect": ("data.event", "data.tolerance", "train.focal", "decode.threshold"),
+    "multitask": ("data.targets", "data.target_kinds", "train.task_weights"),
+    "set": ("train.set_loss",),
+    "generate": ("data.keys", "data.transpose", "model.components"),
     "transcribe": ("model.subsample", "decode.language", "decode.language_weight", "decode.unit_bonus"),
 }
 Cells = Mapping[str, type[Recurrence]]

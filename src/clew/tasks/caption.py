@@ -35,7 +35,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "train": {"epochs": 30, "batch": 32, "lr": 3e-3, "patience": 8},
 }
 UNUSED = (
-    *(*all_but("write", "hear"), "data.group", "data.source_unit", "model.copying", "model.pooling", "model.letters"),
+    *(
+        *all_but("write", "hear", "numbers", "mask"),
+        "data.group",
+        "data.source_unit",
+        "model.copying",
+        "model.pooling",
+        "model.letters",
+    ),
     "model.word_dropout",
     *("train.class_weights", "train.window", "train.stride", "train.supervise"),
 )
@@ -77,7 +84,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
         [PairExample(steps_of(said.source, record), said.target.write(record.answer, ())) for record in some]
         for some in (train, valid)
     )
-    model = paired(recipe, said.source.channels, said.target, cells)
+    model = paired(recipe, said.source.channels, said.target, cells, said.source.frame)
     trained = Captioner(model, said, writing.longest_of(examples), recipe.decode)
     watched, greedy = spread(valid, writing.WATCHED), trained.searching(beam=1)
 
@@ -103,4 +110,6 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
         said, longest = saying.from_json(saved, file), int(saved["longest"])
         if longest < 1:
             raise ValueError("texts of at least one unit")
-    return Captioner(paired(recipe, said.source.channels, said.target, cells), said, longest, recipe.decode)
+    return Captioner(
+        paired(recipe, said.source.channels, said.target, cells, said.source.frame), said, longest, recipe.decode
+    )

@@ -18,7 +18,7 @@ import numpy as np
 from clew.config import Recipe
 from clew.data.inputs import Input, NumberInput
 from clew.data.table import Table, column_name, labels
-from clew.errors import DataError
+from clew.errors import ConfigError, DataError
 from clew.metrics import Classes
 from clew.tasks import labelled
 from clew.tasks.answers import ClassAnswers
@@ -31,7 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 96, "dropout": 0.3},
     "train": {"epochs": 30, "lr": 3e-3, "patience": 8},
 }
-UNUSED = all_but("hear")
+UNUSED = all_but("hear", "numbers", "mask")
 
 
 class Labels(ClassAnswers):
@@ -65,6 +65,9 @@ class Labels(ClassAnswers):
 
     def encode(self, record: Record, steps: int) -> np.ndarray:
         return np.full(steps, self.number(record.answer, record), dtype=np.int32)
+
+    def is_right(self, predicted: np.ndarray, record: Record) -> bool:
+        return self.names[int(predicted.argmax())] == record.answer
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
         metric = Classes(len(self.names))
@@ -101,6 +104,8 @@ def unit(texts: Sequence[Any]) -> str:
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     column = column_name(tables[0], recipe.data.target) if recipe.data.target else label_column(tables[0])
+    if recipe.model.pooling == "none":
+        raise ConfigError("model.pooling = none: a label for each step is --task tag", hint="mean, max or attention")
     return labelled.prepare(recipe, tables, cells, Labels(column), unit)
 
 

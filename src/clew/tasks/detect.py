@@ -42,7 +42,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 64, "dropout": 0.2},
     "train": {"epochs": 30, "lr": 3e-3, "patience": 8},
 }
-UNUSED = (*all_but("detect"), "data.channels", "model.pooling", "train.label_smoothing", "train.entropy_matching")
+UNUSED = (
+    *all_but("detect", "numbers", "mask"),
+    "data.channels",
+    "model.pooling",
+    "train.label_smoothing",
+    "train.entropy_matching",
+)
 LONGEST = 10_000  # steps of a tolerance: what a file may ask memory for
 TRIED = 200  # thresholds
 
@@ -63,6 +69,10 @@ class EventTimes(Answers):
     ) -> None:
         super().__init__(column)
         self.tolerance, self.event, self.rate, self.threshold = tolerance, event, rate, threshold
+
+    @property
+    def size(self) -> int:
+        return 2
 
     def read(self, table: Table, source: Input) -> list[list[str]]:
         return labels_of_steps(table, source, self.column)

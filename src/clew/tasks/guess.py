@@ -35,15 +35,17 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
             name = chosen or next((n for n in said if n.strip().lower() in SAID), said[-1])
             if name.strip().lower() in SAID or _tells_its_own(table, name):
                 return "transcribe", f"holds sounds and what is said in them, '{name}'"
-        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+        if chosen and is_measured(table, chosen):
             return "regress", f"holds sounds and numbers in '{chosen}'"
         return "classify", f"holds sounds and labels in '{chosen or label_column(table)}'"
     if len(words) >= 2 and (not chosen or chosen in words):
         return "tag", "holds words with tags"
     if table.columns == ["text"]:
         return "generate", "is plain text"
+    if series == list(kinds):
+        return "generate", "holds nothing but sequences"
     if series or chosen in stories:
-        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+        if chosen and is_measured(table, chosen):
             return "regress", f"holds sequences, with numbers in '{chosen}'"
         if not chosen and "target" in numbers:
             return "regress", "holds sequences with a number each"
@@ -53,7 +55,7 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
     told = [name for name in inputs if kinds.get(name) in ("text", "texts")]
     if told or (chosen and stories and not inputs):
         text = f"holds text in '{(told or stories)[0]}'"
-        if chosen and kinds[chosen] == "number" and not _are_few(table, chosen):
+        if chosen and is_measured(table, chosen):
             return "regress", f"{text} and numbers in '{chosen}'"
         return "classify", f"{text} and labels in '{chosen or label_column(table)}'"
     if numbers and (not stories or is_calendar(table, stories)):
@@ -117,6 +119,29 @@ def tag_columns(table: Table, inputs: Sequence[str], target: str) -> tuple[str, 
         rest = [name for name in lists if name != words]
         tags = by_name[0] if by_name else (rest[-1] if rest and words else label_column(table))
     return words, tags
+
+
+def are_tags(table: Table, words: str, name: str) -> bool:
+    """Whether a column holds as many labels a row as another one words."""
+    if words not in table.columns or kind(table, name) not in ("text", "texts"):
+        return False
+    if not _looks_cut(table, words, name):
+        return False
+    return any(len(str(cell).split()) > 1 or isinstance(cell, list) for cell in table.column(name).head(50).to_list())
+
+
+def are_letters(table: Table, words: str, tags: str) -> bool:
+    """Whether two columns hold texts without blanks, of several letters and equally long row by row."""
+    if any(kind(table, name) != "text" for name in (words, tags)):
+        return False
+    pairs = list(zip(filled(table, words)[:50], filled(table, tags)[:50], strict=False))
+    alone = all(len(cell.split()) == 1 for pair in pairs for cell in pair)
+    return alone and all(len(a) == len(b) for a, b in pairs) and max(len(a) for a, _ in pairs) > 1
+
+
+def is_measured(table: Table, name: str) -> bool:
+    """Whether a column holds numbers that are no numbers of classes."""
+    return kind(table, name) == "number" and not _are_few(table, name)
 
 
 def _looks_cut(table: Table, words: str, tags: str) -> bool:

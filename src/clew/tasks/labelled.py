@@ -23,7 +23,7 @@ from clew.data.inputs import Input, NumberInput, TextInput
 from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name
 from clew.errors import ConfigError, read_back
-from clew.models import SequenceHead, Single, body_of, embedding
+from clew.models import SequenceHead, Single, body_of, embedding, front_of
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
 from clew.tasks.records import Parts, Record, gather, part, refuse_long, split_columns, steps_of
@@ -151,11 +151,11 @@ def prepare(
     """
     d, m, t = recipe.data, recipe.model, recipe.train
     group = column_name(tables[0], d.group) if d.group else ""
-    beside = [name for name in (answers.column, group, *split_columns(recipe, tables[0])) if name]
-    source = inputs.find(tables[0], d.inputs, beside, channels=d.channels, group=group, mels=d.mels)
+    beside = [name for name in (*answers.targets, group, *split_columns(recipe, tables[0])) if name]
+    source = inputs.find(tables[0], d.inputs, beside, d)
     if answers.aligned:
-        source = _with_steps(source)
-    if not d.target or not d.inputs:
+        source = _with_steps(source, d.source_unit)
+    if not (d.target or d.targets) or not d.inputs:
         seen = ", ".join(f"'{name}'" for name in source.columns[:SAID]) + ", ..." * (len(source.columns) > SAID)
         say(f"target: '{answers.column}'; input: {seen}")
     parts = part(recipe, tables, source, answers.read, answers.classes)
@@ -180,7 +180,9 @@ def prepare(
         batches: Buckets | Lanes = Lanes(examples, t.batch, window, t.stride, every)
     else:
         batches = Buckets(examples, t.batch, every)
-    resolved = {"target": answers.column, "inputs": source.columns, "source_unit": chosen, "group": group}
+    resolved = {"inputs": source.columns, "source_unit": chosen, "group": group}
+    if not d.targets:
+        resolved["target"] = answers.column
     recipe = recipe.model_copy(
         update={
             "data": d.model_copy(update=resolved),
@@ -215,10 +217,10 @@ def restore(
 
 def _model(recipe: Recipe, source: Input, answers: Answers, cells: Cells | None) -> Single:
     m = recipe.model
-    front = None
     if isinstance(source, TextInput):
-        front = embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
-    channels = 0 if isinstance(source, TextInput) else source.channels
+        channels, front = 0, embedding(source.known, m.embedding or _embedding(recipe), m.letters, m.word_dropout)
+    else:
+        channels, front = source.channels, front_of(m, recipe.train, source.channels, source.frame)
     stack = body_of(m, channels, cells, front, "" if answers.aligned else m.pooling)
     return answers.model(stack, recipe)
 
@@ -232,10 +234,10 @@ def _supervise(recipe: Recipe, answers: Answers) -> Any:
     return (1 if answers.aligned else "last") if chosen == "auto" else chosen
 
 
-def _with_steps(source: Input) -> Input:
-    """Where each step has an answer, a row of numbers is a step, and a text comes as words."""
+def _with_steps(source: Input, unit: str) -> Input:
+    """Where each step has an answer, a row of numbers is a step, and a text comes as words, or as letters."""
     if isinstance(source, TextInput):
-        return TextInput(source.column, cut=True)
+        return TextInput(source.column, cut=True, letters=unit == "character")
     if isinstance(source, AudioInput):
         hint = "classify it as a whole, or write down what is said with --task transcribe"
         raise ConfigError("the frames of a sound have no tags of their own", hint=hint)

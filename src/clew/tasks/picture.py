@@ -1,4 +1,4 @@
-"""A picture of where a decoder looked while it wrote."""
+"""Pictures: where a decoder looked while it wrote, and what was drawn with a pen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clew.errors import ConfigError
 from clew.training.files import write_atomic
 
 MOST = 60  # units of a side that can be read
+ACROSS = 10  # drawings that stand side by side
 
 
 def draw_alignments(file: Path, found: Sequence[tuple[Sequence[str], Sequence[str], np.ndarray]]) -> None:
@@ -41,6 +43,46 @@ def draw_alignments(file: Path, found: Sequence[tuple[Sequence[str], Sequence[st
         axes.spines[:].set_visible(False)
         if axes is grid[0]:
             figure.colorbar(shown, ax=list(grid), shrink=0.6, pad=0.02, label="weight")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=file.suffix.removeprefix("."), dpi=110)
+    write_atomic(file, picture.getvalue())
+
+
+def draw_traces(file: Path, traces: Sequence[Sequence[Sequence[float]]], flags: Sequence[bool]) -> None:
+    """Draw strokes side by side: of each step the first two numbers are how far the pen goes, the first flag is 1 where
+    it is lifted behind it; y points down, as pens have it.
+
+    Args:
+        file: where to write, .svg or .png.
+        traces: steps of numbers each.
+        flags: which numbers of a step are flags.
+
+    Raises:
+        ConfigError: steps that have not two numbers.
+    """
+    from matplotlib.figure import Figure
+
+    numbers = [i for i, flag in enumerate(flags) if not flag][:2]
+    lifted = next((i for i, flag in enumerate(flags) if flag), None)
+    if len(numbers) < 2:
+        raise ConfigError("steps of one number draw no picture", hint="--out FILE.jsonl")
+    across = min(len(traces), ACROSS)
+    down = -(-len(traces) // across)
+    figure = Figure(figsize=(1.1 * across + 0.2, 1.1 * down + 0.2), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, trace in zip(grid, traces, strict=False):
+        steps = np.array(trace, dtype=np.float64).reshape(len(trace), -1)
+        at = np.concatenate([np.zeros((1, 2)), np.cumsum(steps[:, numbers], 0)])
+        # A step whose predecessor lifted the pen is made in the air, and so is the first.
+        up = np.ones(len(steps), dtype=bool) if lifted is not None else np.zeros(len(steps), dtype=bool)
+        if lifted is not None:
+            up[1:] = steps[:-1, lifted] > 0
+        line = np.insert(at[1:], np.flatnonzero(up), np.nan, axis=0) if len(steps) else at
+        axes.plot(line[:, 0], line[:, 1], color="#1f2933", lw=1.4, solid_capstyle="round")
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.invert_yaxis()
     picture = io.BytesIO()
     figure.savefig(picture, format=file.suffix.removeprefix("."), dpi=110)
     write_atomic(file, picture.getvalue())

@@ -16,9 +16,10 @@ import numpy as np
 from clew.config import Recipe
 from clew.data import series
 from clew.data.inputs import Input, NumberInput, TextInput
+from clew.data.lists import tokens
 from clew.data.sources import read_table
 from clew.data.split import grouped, shared
-from clew.data.table import Table, labels, texts, tokens
+from clew.data.table import Table, labels, texts
 from clew.errors import DataError
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def labels_of_steps(table: Table, source: Input, column: str) -> list[list[str]]
     if isinstance(source, NumberInput) and source.layout == "steps":
         cells = labels(table, column)
         return [[cells[row] for row in rows] for rows in source.rows(table)]
-    given, raws = tokens(table, column), source.read(table)
+    given, raws = tokens(table, column, isinstance(source, TextInput) and source.letters), source.read(table)
     for tags, raw, row in zip(given, raws, table.lines, strict=True):
         if len(tags) != len(raw):
             what = f"{len(tags)} tags for {len(raw)} {'words' if isinstance(source, TextInput) else 'steps'}"

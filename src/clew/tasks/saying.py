@@ -116,7 +116,7 @@ def told(recipe: Recipe, tables: list[Table]) -> Told:
     """
     d, hidden = recipe.data, split_columns(recipe, tables[0])
     column = column_name(tables[0], d.target) if d.target else text_column(tables[0], hidden)
-    source = inputs.find(tables[0], d.inputs, [column, *hidden], channels=d.channels, mels=d.mels)
+    source = inputs.find(tables[0], d.inputs, [column, *hidden], d)
     if isinstance(source, TextInput):
         hint = "name columns of numbers, of lists of them or of sound files as --input"
         raise ConfigError("texts are no numbers: one text from another is --task translate", hint=hint)

@@ -25,8 +25,8 @@ from clew.models import Head, SequenceHead
 from clew.models.heads.chain import ChainHead
 from clew.tasks import labelled
 from clew.tasks.answers import ClassAnswers
-from clew.tasks.base import Cells, Job, all_but, refuse_unused
-from clew.tasks.guess import tag_columns
+from clew.tasks.base import Cells, Job, all_but, refuse_unused, say
+from clew.tasks.guess import are_letters, tag_columns
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record, labels_of_steps
 
@@ -38,7 +38,7 @@ OF_STEPS = (  # keys that say nothing where all tags of a sequence are learned t
     *("train.label_smoothing", "train.class_weights", "train.entropy_matching"),
     *("train.window", "train.stride"),
 )
-UNUSED = (*all_but("tag"), "data.channels", "model.pooling")
+UNUSED = (*all_but("tag", "numbers", "mask"), "data.channels", "model.pooling")
 
 
 class TagNames(ClassAnswers):
@@ -83,6 +83,13 @@ class TagNames(ClassAnswers):
 
     def encode(self, record: Record, steps: int) -> np.ndarray:
         return np.array([self.number(tag, record, t) for t, tag in enumerate(record.answer, 1)], dtype=np.int32)
+
+    @property
+    def size(self) -> int:
+        return 2 if self.chain else super().size
+
+    def is_right(self, predicted: np.ndarray, record: Record) -> bool:
+        return [self.names[i] for i in self._best(predicted)[0]] == record.answer
 
     def score(self, predicted: Sequence[np.ndarray], records: Sequence[Record]) -> dict[str, float]:
         return self._score(records, [self._best(steps)[0].tolist() for steps in predicted])
@@ -136,9 +143,9 @@ class TagNames(ClassAnswers):
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
-    if recipe.data.source_unit not in ("auto", "word", "word+character"):
-        what = f"data.source_unit: tags belong to words, not to units of '{recipe.data.source_unit}'"
-        raise ConfigError(what, hint="word or word+character")
+    if recipe.data.source_unit not in ("auto", "character", "word", "word+character"):
+        what = f"data.source_unit: tags belong to words or letters, not to units of '{recipe.data.source_unit}'"
+        raise ConfigError(what, hint="character, word or word+character")
     if recipe.model.crf:
         who, hint = "tags that are chosen together", "leave it out, or set model.crf = false"
         refuse_unused(recipe, OF_STEPS, who, hint)
@@ -146,7 +153,12 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
             raise ConfigError(f"train.supervise says nothing to {who}", hint=hint)
     words, tags = tag_columns(tables[0], recipe.data.inputs, recipe.data.target)
     if words:
-        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"inputs": [words]})})
+        d = recipe.data
+        found: dict[str, Any] = {"inputs": [words]}
+        if d.source_unit == "auto" and are_letters(tables[0], words, tags):
+            found["source_unit"] = "character"
+            say(f"each letter of '{words}' has a letter of '{tags}' for its tag")
+        recipe = recipe.model_copy(update={"data": d.model_copy(update=found)})
     return labelled.prepare(recipe, tables, cells, TagNames(tags, chain=recipe.model.crf), lambda _: "word+character")
 
 

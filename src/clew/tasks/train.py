@@ -24,8 +24,10 @@ from clew.tasks import (
     forecast,
     generate,
     guess,
+    multitask,
     point,
     regress,
+    sets,
     summarise,
     tag,
     transcribe,
@@ -41,8 +43,10 @@ TASKS: dict[str, ModuleType] = {
     "detect": detect,
     "forecast": forecast,
     "generate": generate,
+    "multitask": multitask,
     "point": point,
     "regress": regress,
+    "set": sets,
     "summarise": summarise,
     "tag": tag,
     "transcribe": transcribe,
@@ -227,6 +231,8 @@ def _task(recipe: Recipe, tables: list[Table]) -> str:
         if recipe.task not in TASKS:
             raise ConfigError(f"unknown task '{recipe.task}'", hint=did_you_mean(recipe.task, TASKS))
         return recipe.task
+    if recipe.data.targets:
+        return "multitask"
     task, why = guess.task_of(tables[0], recipe.data.target, recipe.data.inputs)
     say(f"task: {task}, as {tables[0].name} {why}")
     return task

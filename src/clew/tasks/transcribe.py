@@ -16,7 +16,7 @@ from clew.config import Recipe
 from clew.data.pair_batch import PairBuckets
 from clew.data.table import Table
 from clew.errors import ConfigError
-from clew.models.build import body_of
+from clew.models.build import body_of, front_of
 from clew.models.subsample import Subsample
 from clew.models.unaligned import Unaligned
 from clew.tasks import saying, writing
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "decode": {"beam": 8},
 }
 UNUSED = (
-    *(key for key in all_but("transcribe", "hear") if key not in ("data.target_unit", "decode.beam")),
+    *(key for key in all_but("transcribe", "hear", "mask") if key not in ("data.target_unit", "decode.beam")),
     *("data.group", "data.channels", "data.source_unit", "model.pooling", "model.embedding", "model.word_dropout"),
     "model.letters",
     *("train.window", "train.stride", "train.supervise"),
@@ -88,4 +88,5 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
 def _model(recipe: Recipe, said: Said, cells: Cells | None) -> Unaligned:
     m = recipe.model
     front, body = Subsample(said.source.channels, m.width, m.subsample), body_of(m, m.width, cells)
-    return Unaligned(front, body, said.target.size, m.dropout)
+    masking = front_of(m, recipe.train, said.source.channels)
+    return Unaligned(front, body, said.target.size, m.dropout, masking)

@@ -1,4 +1,5 @@
-"""JSON lines: an object a line; its keys are columns, in the order in which they first appear.
+"""JSON lines: an object a line; its keys are columns, in the order in which they first appear. Where every line is a
+list, that is the one column, `steps`.
 
 A value is a number, a text, true or false, null, a list of numbers or of texts, or a list of steps (lists of numbers).
 """
@@ -27,6 +28,7 @@ KINDS: dict[str, Any] = {
     "list of steps": pl.List(pl.List(pl.Float64)),
 }
 PLAIN = {type(None): "", float: "number", bool: "truth value"}
+ALONE = "steps"
 LARGEST = 2**63
 KEY = re.compile(r'"\s*:')  # as many as there are keys, or more
 CHUNK = 1 << 23  # bytes of lines that are held as Python objects at once
@@ -47,7 +49,7 @@ def parse(name: str, content: bytes) -> tuple[pl.DataFrame, list[int]]:
     for line, text in enumerate(io.BytesIO(content), 1):
         if not text.strip():
             continue
-        row = _object(name, line, text.decode())
+        row = _object(name, line, text.decode(), alone=not lines or kinds.keys() == {ALONE})
         for column, value in row.items():
             kind = PLAIN.get(type(value))
             if kind is None:
@@ -89,11 +91,13 @@ def _completed(chunk: pl.DataFrame, types: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def _object(name: str, line: int, text: str) -> dict[str, Any]:
+def _object(name: str, line: int, text: str, alone: bool) -> dict[str, Any]:
     try:
         row = json.loads(text)
         if isinstance(row, dict) and len(row) == len(KEY.findall(text)):
             return row
+        if alone and isinstance(row, list):
+            return {ALONE: row}
         row = json.loads(text, object_pairs_hook=_Pairs)  # half as fast, but tells of keys that come twice
     except json.JSONDecodeError as error:
         reason = error.msg.lower()

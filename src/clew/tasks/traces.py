@@ -1,0 +1,203 @@
+"""Generate, of numbers: the next step of a trace drawn from a mixture of Gaussians (handwriting, any path).
+
+read         a column of lists of steps, each of as many numbers, or of numbers, one a step; what is only 0 or 1 in the
+             training part is a flag (a pen that is lifted)
+model        a stack of recurrences and a mixture density (`models.heads.mixture`); whether a step is the last is a flag
+             too
+baseline     one Gaussian, and the flags' frequencies
+metrics      nats, bits, perplexity, each of a step, in the data's own units (densities: they may be under 0)
+predictions  how well each document is foreseen
+
+T steps, D numbers, F flags
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clew.config import Recipe
+from clew.data.batch import Example
+from clew.data.inputs import numbers_of
+from clew.data.lists import sequences
+from clew.data.series import Scaler
+from clew.data.split import key_of_array
+from clew.data.table import Table
+from clew.errors import DataError, read_back
+from clew.metrics import Tokens
+from clew.models import Single, body_of
+from clew.models.heads.mixture import MixtureHead
+from clew.tasks import continuing
+from clew.tasks.base import Cells, Heard, Job, refuse_unused
+from clew.tasks.continuing import Continuer, Document
+
+KIND = "traces"
+UNUSED = (
+    *("data.source_unit", "data.lowercase", "data.min_count", "data.vocabulary", "data.keys", "data.transpose"),
+    *("train.label_smoothing", "train.entropy_matching", "model.word_dropout", "model.letters"),
+)
+
+
+class Tracer(Continuer):
+    """A trained model of the next numbers. It reads (T, C + 1): the C numbers of a step, standardised, flags as they
+    are, and a flag before the first.
+
+    Args:
+        scaler: of the D columns that are no flags.
+        flags: which of the C columns are.
+        shares: (F + 1,) how often each flag is 1 in the training part, and how often a step is the last.
+        factor: (D, D) of the training part's covariance, standardised: its Cholesky factor.
+    """
+
+    reads_text = reads_line_ends = False
+
+    def __init__(
+        self, model: Single, column: str, scaler: Scaler, flags: Sequence[bool], shares: np.ndarray, factor: np.ndarray
+    ) -> None:
+        self.model, self.column, self.scaler, self.shares, self.factor = model, column, scaler, shares, factor
+        self.flags = np.array(flags, dtype=bool)
+
+    @property
+    def wide(self) -> int:
+        return self.head.readout.out_features
+
+    @property
+    def head(self) -> MixtureHead:
+        assert isinstance(self.model.head, MixtureHead)
+        return self.model.head
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"kind": KIND, "column": self.column, "scaler": self.scaler.to_json(), "flags": self.flags.tolist()}
+        return {**found, "shares": self.shares.tolist(), "factor": self.factor.tolist()}
+
+    def read(self, table: Table) -> Sequence[np.ndarray]:
+        return sequences(table, [self.column])
+
+    def example(self, document: Document) -> Example:
+        raw = document.raw
+        if raw.shape[1] != len(self.flags):
+            what = f"steps of {raw.shape[1]} numbers, where the model reads {len(self.flags)}"
+            hint = "write as many in each step of each row"
+            raise DataError(what, file=document.file, row=document.row, column=self.column, hint=hint)
+        given = raw[:, self.flags]
+        if not np.isin(given, (0.0, 1.0)).all():
+            at = ", ".join(str(i + 1) for i in np.flatnonzero(self.flags))
+            what = f"number {at} of a step is a flag, 0 or 1, in the training part, and here it is another one"
+            raise DataError(what, file=document.file, row=document.row, column=self.column, hint="correct it")
+        seen = self._seen(raw)
+        last = np.zeros((len(raw), 1))
+        last[-1] = document.whole
+        follows = np.concatenate([self.scaler.apply(raw[:, ~self.flags]), given, last], 1)
+        return Example(np.concatenate([self.opening(), seen[:-1]]), follows.astype(np.float32))
+
+    def surprise(self, predicted: Tensor, follows: Tensor) -> Tensor:
+        """In the data's own units."""
+        return self.head.surprise(predicted, follows) + float(np.log(self.scaler.std).sum())
+
+    def baseline(self, examples: Sequence[Example]) -> dict[str, Tokens]:
+        held_out, naive = np.concatenate([example.target for example in examples]).astype(np.float64), Tokens()
+        D = len(self.scaler.mean)
+        scaled = np.linalg.solve(self.factor, held_out[:, :D].T)
+        nats = 0.5 * (scaled**2).sum(0) + np.log(np.diag(self.factor)).sum() + 0.5 * D * math.log(2 * math.pi)
+        p, given = self.shares.clip(1e-6, 1 - 1e-6), held_out[:, D:]
+        nats = nats - (given * np.log(p) + (1 - given) * np.log1p(-p)).sum(1) + np.log(self.scaler.std).sum()
+        naive.update(float(nats.sum()), len(held_out))
+        return {"gaussian": naive}
+
+    def opening(self) -> np.ndarray:
+        return np.eye(1, len(self.flags) + 1, len(self.flags), dtype=np.float32)
+
+    def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
+        names = [str(i) for i in range(1, len(self.flags) + 1)]
+        return self._seen(numbers_of(value, names)[None]), None
+
+    def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
+        """How surprising what was read is, and the middle of the likeliest component of what comes next."""
+        assert heard.before is not None, "a stream opens with what stands before all documents"
+        foreseen = torch.cat([heard.before[:, None], heard.y[:, :-1]], 1)[0]
+        x = torch.as_tensor(heard.x[:, :-1], dtype=foreseen.dtype, device=foreseen.device)
+        numbers, given = x[:, ~self.flags], x[:, self.flags]
+        follows = torch.cat([numbers, given, torch.zeros_like(x[:, :1])], 1)
+        likely = self.head.draw(heard.y[:, -1], torch.Generator(), 0.0)[0].double().cpu().numpy()
+        nats = float(self.surprise(foreseen, follows).mean())
+        return {"steps": len(heard.x), "nats": nats, "next": self._raw(likely).tolist()}
+
+    @torch.no_grad()
+    def compose(
+        self, prompt: Sequence[Sequence[float]], *, length: int, temperature: float, seed: int
+    ) -> Iterator[list[float]]:
+        """What follows the prompt: at most `length` steps, fewer where the document ends."""
+        self.model.eval()
+        draws = torch.Generator().manual_seed(seed)
+        raw = np.array(prompt, dtype=np.float64).reshape(-1, len(self.flags))
+        predicted, state = self.model(torch.from_numpy(np.concatenate([self.opening(), self._seen(raw)]))[None])
+        y_BP = predicted[:, -1]
+        for _ in range(length):
+            drawn = self.head.draw(y_BP, draws, temperature)[0].double().numpy()
+            step = self._raw(drawn)
+            yield step.tolist()
+            if drawn[-1]:
+                return
+            y_BP, state = self.model.step(torch.from_numpy(self._seen(step[None])), state)
+
+    def _seen(self, raw: np.ndarray) -> np.ndarray:
+        """Steps as they are read: (T, C + 1)."""
+        seen = np.zeros((len(raw), len(self.flags) + 1), np.float32)
+        seen[:, :-1][:, ~self.flags] = self.scaler.apply(raw[:, ~self.flags])
+        seen[:, :-1][:, self.flags] = raw[:, self.flags]
+        return seen
+
+    def _raw(self, drawn: np.ndarray) -> np.ndarray:
+        """A step (C,) in the data's own units, from numbers and flags as they are drawn."""
+        D, step = len(self.scaler.mean), np.zeros(len(self.flags))
+        step[~self.flags] = self.scaler.invert(drawn[:D])
+        step[self.flags] = drawn[D:-1]
+        return step
+
+
+def keys_of(raws: Sequence[np.ndarray]) -> list[Hashable]:
+    """Equal for traces that are the same."""
+    return [key_of_array(raw) for raw in raws]
+
+
+def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
+    refuse_unused(recipe, UNUSED, "traces of numbers", "leave it out")
+    split = continuing.parts(recipe, tables, lambda table: sequences(table, [column]), keys_of)
+    steps = np.concatenate([document.raw for document in split[0]])
+    flags = np.isin(steps, (0.0, 1.0)).all(0)
+    if flags.all():
+        hint = "lists of keys that sound together are written as numbers of keys"
+        raise DataError("holds nothing but 0 and 1", file=tables[0].name, column=column, hint=hint)
+    scaler = Scaler.fit(steps[:, ~flags])
+    scaled = scaler.apply(steps[:, ~flags])
+    factor = np.linalg.cholesky(np.atleast_2d(np.cov(scaled.T)) + 1e-6 * np.eye(scaled.shape[1]))
+    ends = sum(document.whole for document in split[0]) / len(steps)
+    shares = np.append(steps[:, flags].mean(0), ends)
+    tracer = Tracer(_model(recipe, flags, cells), column, scaler, flags.tolist(), shares, factor)
+    examples = [tracer.example(document) for document in split[0]]
+    facts = {"numbers": int((~flags).sum()), "flags": int(flags.sum())}
+    return continuing.job(recipe, tracer, examples, split, keys_of, {"inputs": [column], "target": ""}, facts)
+
+
+def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Tracer:
+    with read_back(file):
+        scaler, flags = Scaler.from_json(saved["scaler"]), np.array([bool(flag) for flag in saved["flags"]])
+        shares, factor = np.array(saved["shares"], dtype=np.float64), np.array(saved["factor"], dtype=np.float64)
+        D = len(scaler.mean)
+        if D + flags.sum() != len(flags) or shares.shape != (flags.sum() + 1,) or factor.shape != (D, D):
+            raise ValueError("numbers and flags that fit each other")
+        if not (np.diag(factor) > 0).all():
+            raise ValueError("a covariance")
+    return Tracer(_model(recipe, flags, cells), str(saved["column"]), scaler, flags.tolist(), shares, factor)
+
+
+def _model(recipe: Recipe, flags: np.ndarray, cells: Cells | None) -> Single:
+    m, count = recipe.model, int(flags.sum())
+    stack = body_of(m, len(flags) + 1, cells)
+    return Single(stack, MixtureHead(stack.output_size, len(flags) - count, count + 1, m.components, m.dropout))
