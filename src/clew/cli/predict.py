@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from clew.cli.show import print_json, print_table, print_targets, say
-from clew.errors import ConfigError
+from clew.errors import ClewError, ConfigError
 from clew.tasks import evaluate as run_evaluation
 from clew.tasks import load
 from clew.tasks.caption import Captioner
@@ -138,7 +138,9 @@ def _compose(
             [*begun, *writer.compose(begun, length=length, temperature=how["temperature"], seed=seed + i)]
             for i in range(count)
         ]
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
+    except ClewError:
+        raise
+    except (TypeError, ValueError) as error:
         raise ConfigError("--prompt is no JSON list of steps", hint="as in --prompt '[[60, 64, 67]]'") from error
     if out is not None and out.suffix.lower() == ".svg":
         if not isinstance(writer, Tracer):

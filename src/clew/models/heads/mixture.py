@@ -56,7 +56,7 @@ class MixtureHead(nn.Module):
         return numbers + F.binary_cross_entropy_with_logits(flags, given, reduction="none").sum(-1)
 
     def draw(self, predicted: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """One draw each, (B, D + F), from (B, P); a temperature under 1 is nearer to the likeliest, 0 is that itself."""
+        """One draw each, (B, D + F), from (B, P); a temperature under 1 is nearer to the likeliest, 0 that itself."""
         w, mu, diagonal, below, flags = self._parts(predicted)
         if temperature == 0:
             which = w.argmax(-1)
