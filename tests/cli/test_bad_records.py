@@ -114,8 +114,8 @@ FILES: dict[str, tuple[str, str | bytes, list[str], list[str]]] = {
     "tags of letters": (
         "a.conll",
         TOKENS,
-        ["--set", "source_unit=character"],
-        ["tags belong to words", "word or word+character"],
+        ["--set", "source_unit=bpe"],
+        ["tags belong to words or letters", "word or word+character"],
     ),
     "a text that is too short": ("a.txt", "short", [], ["a.txt, row 1", "too short to learn from"]),
     "an empty text file": ("a.txt", " \n", [], ["a.txt", "is empty"]),

@@ -8,18 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from clew.data.lists import sequences, tokens
 from clew.data.sources import read_table
-from clew.data.table import (
-    guess_target,
-    is_time_like,
-    kind,
-    labels,
-    numeric,
-    numeric_columns,
-    sequences,
-    texts,
-    tokens,
-)
+from clew.data.table import guess_target, is_time_like, kind, labels, numeric, numeric_columns, texts
 from clew.errors import DataError
 
 

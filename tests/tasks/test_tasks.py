@@ -16,11 +16,11 @@ from clew.stream import Session
 from clew.tasks.train import read_for
 
 SCORES = {
-    "classify": {"accuracy", "macro_f1", "nll"},
+    "classify": {"accuracy", "macro_f1", "nll", "auc"},
     "regress": {"rmse", "mae", "r2"},
     "tag": {"accuracy", "f1", "precision", "recall"},
     "generate": {"nats", "bits", "perplexity"},
-    "series": {"accuracy", "macro_f1", "nll"},
+    "series": {"accuracy", "macro_f1", "nll", "auc"},
     "steps": {"accuracy"},
     "row": {"accuracy", "macro_f1", "nll"},
 }

@@ -143,7 +143,7 @@ def body_of(
     )
 
 
-def front_of(model: Model, train: Train, channels: int, frame: Sequence[int] | None = None) -> Recurrence | None:
+def front_of(model: Model, train: Train, channels: int, frame: tuple[int, int, int] | None = None) -> Recurrence | None:
     """What stands between numbers and the first layer: parts hidden in training, images made to vectors; None for
     nothing.
 
@@ -174,7 +174,7 @@ def paired(
     source: Vocabulary | int,
     target: Vocabulary,
     cells: Table | None = None,
-    frame: Sequence[int] | None = None,
+    frame: tuple[int, int, int] | None = None,
 ) -> Paired:
     """The encoder and decoder that a recipe asks for, from texts or numbers to the units of a
     vocabulary.

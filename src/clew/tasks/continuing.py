@@ -54,6 +54,10 @@ class Continuer(ABC):
         """P."""
 
     @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """What `restore` needs."""
+
+    @abstractmethod
     def read(self, table: Table) -> Sequence[Any]:
         """The documents of a table, one a row."""
 

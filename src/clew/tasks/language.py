@@ -64,6 +64,7 @@ def language_of(run: str | Path, units: Vocabulary) -> WriterLanguage:
         hint = "set data.target_unit = character, or leave the language model out"
         raise ConfigError(f"a language model of characters cannot help to find units of '{units.unit}'", hint=hint)
     writer = generate.restore(recipe, folder.plan(), folder.path / PLAN, None)
+    assert isinstance(writer, Writer), "what writes characters is a Writer"
     folder.load_weights(writer.model)
     writer.model.eval()
     return WriterLanguage(writer, units)

@@ -103,7 +103,8 @@ class Several(Answers):
         if self._pools and pooling == "none":
             raise ConfigError("model.pooling = none: some targets have one answer a sequence", hint="mean, max or last")
         if self._pools and pooling != "last":
-            body = Stack(body, Parallel(Pointwise(nn.Identity(), wide), POOLS[pooling](wide)))
+            layers: list[Any] = [body, Parallel(Pointwise(nn.Identity(), wide), POOLS[pooling](wide))]
+            body = Stack(*layers)  # an Encoder where it holds one
         elif self._pools and isinstance(body, Encoder):
             what = "the last step of a bidirectional model has read nothing of the rest backwards"
             raise ConfigError(what, hint="set model.pooling = mean, max or attention")

@@ -170,7 +170,7 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: st
     refuse_unused(recipe, UNUSED, "traces of numbers", "leave it out")
     split = continuing.parts(recipe, tables, lambda table: sequences(table, [column]), keys_of)
     steps = np.concatenate([document.raw for document in split[0]])
-    flags = np.isin(steps, (0.0, 1.0)).all(0)
+    flags = np.asarray(np.isin(steps, (0.0, 1.0)).all(0))
     if flags.all():
         hint = "lists of keys that sound together are written as numbers of keys"
         raise DataError("holds nothing but 0 and 1", file=tables[0].name, column=column, hint=hint)
