@@ -133,6 +133,8 @@ def test_images(tmp_path: Path, mode: str) -> None:
     assert source.layout == "images"
     for raw, image in zip(source.read(table), found, strict=True):
         np.testing.assert_array_equal(raw, image.reshape(5, -1))
+    columns = inputs.find(table, [], ["label"], Data(scan="columns")).read(table)
+    np.testing.assert_array_equal(columns[1], found[1].reshape(5, 4, -1).transpose(1, 0, 2).reshape(4, -1))
     fitted = source.fit(source.read(table))
     assert len(set(fitted.scaler.mean.tolist())) == 1  # pixels have one mean, wherever they stand
     assert inputs.from_json(fitted.to_json(), "plan").to_json() == fitted.to_json()

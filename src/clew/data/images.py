@@ -33,8 +33,8 @@ def names_images(table: Table, name: str) -> bool:
     return "/" in first and folder.is_dir() and any(_is_image(file) for file in folder.iterdir())
 
 
-def read_images(table: Table, column: str, size: Sequence[int] = ()) -> list[np.ndarray]:
-    """What each row names: an image (H, W C), or a video (T, H W C); uint8.
+def read_images(table: Table, column: str, size: Sequence[int] = ()) -> tuple[list[np.ndarray], int]:
+    """What each row names, an image (H, W C) or a video (T, H W C), uint8; and C, that of the first.
 
     Args:
         size: H and W that all are brought to; empty for those of the first.
@@ -62,7 +62,7 @@ def read_images(table: Table, column: str, size: Sequence[int] = ()) -> list[np.
             found.append(np.stack([frame.reshape(-1) for frame in frames]))
         else:
             found.append(frames[0].reshape(len(frames[0]), -1))
-    return found
+    return found, shape[2] if shape else 1
 
 
 def scanned(image: np.ndarray, order: str, colours: int = 1) -> np.ndarray:

@@ -33,7 +33,7 @@ class NumberInput:
     Args:
         channels: C.
         scan: how lists of steps, and images, are read; see `images.scanned`.
-        colours: numbers of a pixel.
+        colours: numbers of a pixel, in lists; files say themselves.
         image: height and width of an image, where they are given.
         alike: whether all channels have one mean and one deviation, as pixels do.
     """
@@ -51,9 +51,10 @@ class NumberInput:
     def read(self, table: Table) -> list[Raw]:
         """Raises DataError where a cell is no number, or a row does not hold whole steps."""
         if self.layout == "images":
-            return [self._scanned(image) for image in read_images(table, self.columns[0], self.image)]
+            images, colours = read_images(table, self.columns[0], self.image)
+            return [scanned(image, self.scan, colours) for image in images]
         if self.layout == "lists":
-            return [self._scanned(steps) for steps in sequences(table, self.columns)]
+            return [scanned(steps, self.scan, self.colours) for steps in sequences(table, self.columns)]
         values = np.stack([numeric(table, name) for name in self.columns], 1)
         if self.layout == "steps":
             return [values[rows] for rows in self.rows(table)]
@@ -102,9 +103,6 @@ class NumberInput:
         if not pixels or self.scan != "rows" or self.channels < pixels or self.channels % pixels:
             return None
         return self.image[0], self.image[1], self.channels // pixels
-
-    def _scanned(self, image: np.ndarray) -> np.ndarray:
-        return scanned(image, self.scan, self.colours)
 
     def to_json(self) -> dict[str, Any]:
         assert self.scaler is not None, "fit comes first"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Hashable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 class MatchedSets:
@@ -22,6 +21,8 @@ class MatchedSets:
 
     def update(self, truth_ND: np.ndarray, predicted_MD: np.ndarray) -> None:
         """Add a set of N elements for which M were predicted; min(N, M) of them have a partner."""
+        from scipy.optimize import linear_sum_assignment  # slow to import, and few runs need it
+
         far_NM = np.linalg.norm(truth_ND[:, None] - predicted_MD[None], axis=-1)
         rows, columns = linear_sum_assignment(far_NM)
         self._distances.extend(far_NM[rows, columns].tolist())

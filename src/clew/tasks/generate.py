@@ -139,7 +139,8 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     d = recipe.data
     column = d.inputs or ([d.target] if d.target else [])
     if lists := _lists(tables[0], column):
-        return (frames if frames.are_frames(tables[0], lists) else traces).prepare(recipe, tables, cells, lists)
+        music = bool(d.keys) or frames.are_frames(tables[0], lists)
+        return (frames if music else traces).prepare(recipe, tables, cells, lists)
     refuse_unused(recipe, ("data.keys", "data.transpose", "model.components"), "texts", "leave it out")
     source = inputs.find(tables[0], column, [])
     if not isinstance(source, TextInput) or source.cut:

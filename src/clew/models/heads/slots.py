@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from clew.ops.dropout import dropout
@@ -82,6 +81,8 @@ class SlotHead(nn.Module):
 @torch.no_grad()
 def matched(cost_NSS: Tensor, real_NS: Tensor) -> Tensor:
     """1 for the pairs of slot and element (N, S, S) that together cost least; elements that are not real have none."""
+    from scipy.optimize import linear_sum_assignment  # slow to import, and few runs need it
+
     pairs, costs, real = torch.zeros_like(cost_NSS), cost_NSS.double().cpu().numpy(), real_NS.cpu().numpy()
     for n in range(len(costs)):
         elements = real[n].nonzero()[0]
