@@ -183,6 +183,8 @@ def job(
             "train": t.model_copy(update={"window": window, "supervise": every}),
         }
     )
+    for document in test:  # what cannot be scored is said before training, not behind it
+        trained.example(document)
     watched = _first_steps([trained.example(document) for document in valid], VALID_STEPS)
 
     def validate() -> dict[str, float]:
