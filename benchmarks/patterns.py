@@ -69,7 +69,9 @@ LINES = {
     "motions": Line("tsc-ucr-uea", "BasicMotions_TRAIN.ts.gz", {"accuracy": 0.975}, "BasicMotions, test", seeds=3),
     "gunpoint": Line("tsc-ucr-uea", "GunPoint_TRAIN.ts.gz", {"accuracy": 0.95}, "GunPoint, test", seeds=3),
     "buck": Line("sysid-buck-converter", "buck_id.csv", {}, "Buck converter, rmse of the simulation, test"),
-    "generator": Line("sysid-generator", prepare.generator, {}, "Motor-generator, rmse of the simulation, last tenth"),
+    "generator": Line(
+        "sysid-generator", prepare.generator, {}, "Motor-generator, rmse of the simulation, the last 15%"
+    ),
 }
 
 

@@ -51,7 +51,7 @@ def digits(D: Path, O: Path) -> Path:
 def strings(D: Path, O: Path) -> Path:
     """Three to five recordings of one speaker in one sound, and what is said: train.csv, valid.csv, test.csv.
 
-    Recordings of the official test part are in the test part alone; of the others the highest index validates."""
+    Recordings of the official test part are in the test part alone; of the others the five highest indices validate."""
     digits(D, O)
     rows = list(csv.DictReader((O / "index.csv").open()))
     last = max(int(row["index"]) for row in rows)

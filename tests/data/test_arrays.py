@@ -162,6 +162,47 @@ def test_images_of_different_size(tmp_path: Path) -> None:
     assert [raw.shape for raw in resized] == [(3, 8)] * 2
 
 
+def test_pixels_of_other_kinds(tmp_path: Path) -> None:
+    """16 bits lose their lower half, what cannot be seen through lies on white, and fractions are refused."""
+    (tmp_path / "im").mkdir()
+    deep = np.array([[0, 256], [40_000, 65_535]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "im" / "a.png")
+    ink = np.zeros((2, 2, 4), np.uint8)
+    ink[0, 0, 3] = 255  # one black pixel
+    Image.fromarray(ink).save(tmp_path / "im" / "b.png")
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "im" / "c.tif")
+    for name, expected in {"a.png": deep // 256, "b.png": [[0, 0, 0, 255, 255, 255], [255] * 6]}.items():
+        table = read_table(table_of(tmp_path, [f"im/{name}"]))
+        np.testing.assert_array_equal(inputs.find(table, [], ["label"]).read(table)[0], expected)
+    table = read_table(table_of(tmp_path, ["im/c.tif"]))
+    with pytest.raises(DataError, match="holds fractions"):
+        inputs.find(table, [], ["label"])
+
+
+def test_frames_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    for n in (1, 2, 10):
+        Image.fromarray(np.full((2, 2), n, np.uint8)).save(tmp_path / "clip" / f"frame{n}.png")
+    table = read_table(table_of(tmp_path, ["clip"]))
+    assert inputs.find(table, ["path"], ["label"]).read(table)[0][:, 0].tolist() == [1, 2, 10]
+
+
+def test_colours_are_those_of_the_training_part(tmp_path: Path) -> None:
+    pictures(tmp_path / "im", [(3, 2)], "RGB")
+    Image.fromarray(np.zeros((3, 2), np.uint8)).save(tmp_path / "im" / "grey.png")
+    table = read_table(table_of(tmp_path, ["im/0.png"]))
+    source = inputs.find(table, [], ["label"])
+    fitted = source.fit(source.read(table))
+    raws = fitted.read(read_table(table_of(tmp_path, ["im/grey.png"])))
+    assert fitted.encode(raws[0]).shape == (3, 6)
+
+
+@pytest.mark.parametrize("text", ["a / b " * 900, "x" * 300 + "/y", "a/b\0c".replace("\0", " ")])
+def test_texts_with_a_stroke_are_texts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"{text} {i},{i % 2}\n" for i in range(9)))
+    assert inputs.find(read_table(tmp_path / "t.csv"), [], ["label"]).columns == ["text"]
+
+
 @pytest.mark.parametrize(
     ("content", "what"), [(b"no image", "is no image"), (None, "does not exist"), (b"", "is no image")]
 )

@@ -104,6 +104,22 @@ def test_numbers_without_steps(tmp_path: Path, run_clew) -> None:
     assert found["auc"] > 0.9
 
 
+def test_several_numbers_for_each_step_of_one_series(tmp_path: Path) -> None:
+    """Cut in time order, each with its own answers."""
+    r, rows, a, b = random.Random(0), ["u,a,b"], 0.0, 0.0
+    for _ in range(600):
+        u = r.gauss(0, 1)
+        a, b = 0.7 * a + u, 0.5 * b - u
+        rows.append(f"{u:.4f},{a:.4f},{b:.4f}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+    kinds = {"a": "numbers", "b": "numbers"}
+    settings = {**SETTINGS, "targets": ["a", "b"], "target_kinds": kinds, "window": 32, "batch": 4, "steps": 300}
+    found = clew.train(tmp_path / "t.csv", tmp_path / "run", **settings)
+    assert found["parts"] == {"train": 1, "valid": 1, "test": 1}
+    assert found["metrics"]["a.r2"] > 0.8
+    assert found["metrics"]["b.r2"] > 0.8
+
+
 def test_a_missing_answer_teaches_nothing(tmp_path: Path) -> None:
     """Rows whose answer to B is empty change A alone: with weight 0 ... they are as if B were not there."""
     rows = [f"{i % 2},{'' if i % 3 else (i // 2) % 2},{'NO'[i % 2] * (1 + i % 4)}x{i}" for i in range(90)]
@@ -125,6 +141,9 @@ BAD = {
     "a target beside": ({"target": "intent"}, ConfigError, "data.target says nothing"),
     "the last step of both ways": ({"bidirectional": True, "pooling": "last"}, ConfigError, "nothing of the rest"),
     "no pool": ({"pooling": "none"}, ConfigError, "one answer a sequence"),
+    "bytes with tags": ({"source_unit": "byte"}, ConfigError, "belong to words or letters"),
+    "masks of texts": ({"mask_steps": 3}, ConfigError, "train.mask_steps says nothing to texts"),
+    "a scan of texts": ({"scan": "pixels"}, ConfigError, "data.scan says nothing to texts"),
     "several for one task": ({"task": "classify"}, ConfigError, "data.targets says nothing"),
 }
 

@@ -97,7 +97,9 @@ def generate(
     min_p: Annotated[float, typer.Option(help="Leave out what is less likely than this part of the likeliest.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The same seed writes the same text.")] = 0,
     count: Annotated[int, typer.Option(help="Pieces to write; more than one of what is no text.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Write here: .jsonl, or .svg of what is drawn with a pen.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write here: .jsonl, or .svg or .png of what is drawn with a pen.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write on from a prompt: text, or where the run is of music or drawings, a JSON list a piece."""
@@ -132,8 +134,15 @@ def _compose(
         raise ConfigError("--top-k, --top-p and --min-p choose among units of text", hint="use --temperature")
     if not 0 <= how["temperature"] < float("inf"):
         raise ConfigError(f"--temperature must be a number of at least 0, got {how['temperature']}")
+    if out is not None and out.suffix.lower() not in (".svg", ".png", ".jsonl", ".ndjson"):
+        raise ConfigError(f"--out {out}: unknown kind of file", hint=".jsonl, or .svg or .png of what is drawn")
+    picture = out is not None and out.suffix.lower() in (".svg", ".png")
+    if picture and not isinstance(writer, Tracer):
+        raise ConfigError("only what is drawn with a pen makes a picture", hint="--out FILE.jsonl")
     try:
         begun = json.loads(prompt) if prompt else []
+        if not isinstance(begun, list):
+            raise TypeError("no list")
         pieces = [
             [*begun, *writer.compose(begun, length=length, temperature=how["temperature"], seed=seed + i)]
             for i in range(count)
@@ -142,9 +151,7 @@ def _compose(
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError("--prompt is no JSON list of steps", hint="as in --prompt '[[60, 64, 67]]'") from error
-    if out is not None and out.suffix.lower() == ".svg":
-        if not isinstance(writer, Tracer):
-            raise ConfigError("only what is drawn with a pen makes a picture", hint="--out FILE.jsonl")
+    if out is not None and picture and isinstance(writer, Tracer):
         draw_traces(out, pieces, writer.flags.tolist())
     elif out is not None:
         write_atomic(out, "".join(json.dumps({"steps": piece}) + "\n" for piece in pieces))

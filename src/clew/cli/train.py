@@ -83,7 +83,11 @@ def show_result(result: dict[str, Any], out: Path) -> None:
     best = (max if higher else min)(baselines, key=lambda baseline: baselines[baseline][name])
     ours, naive = metrics[name], baselines[best][name]
     better = ours > naive if higher else ours < naive
-    share = f"{ours / naive:.2f} of its error" if not higher and naive else f"{name} {ours:.4g} against {naive:.4g}"
+    share = (
+        f"{ours / naive:.2f} of its error"
+        if not higher and min(ours, naive) > 0
+        else f"{name} {ours:.4g} against {naive:.4g}"
+    )
     what = "forecast" if result["task"] == "forecast" else "baseline"
     print(f"The model {'beats' if better else 'does not beat'} the best naive {what} ({best}): {share}.")
     if seen := result.get("test_seen_in_training"):

@@ -21,7 +21,7 @@ import polars as pl
 from clew.config import Data
 from clew.data import vocabulary as vocabularies
 from clew.data.audio import LogMel
-from clew.data.images import names_images
+from clew.data.images import colours_of, names_images
 from clew.data.numbers import LAYOUTS, SCANS, Layout, NumberInput, numbers_of
 from clew.data.series import Scaler
 from clew.data.sounds import AudioInput, find_sounds
@@ -89,7 +89,8 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], how: Data =
     if words and not group and (sounds := find_sounds(table, words, how.mels)):
         return sounds
     if not group and (pictures := [name for name in words if names_images(table, name)]):
-        return _images([pictures[0]], "images", how, how.scale != "each")
+        colours = colours_of(table, pictures[0])
+        return _images([pictures[0]], "images", how, colours, how.scale != "each")
     if group and numbers:
         return NumberInput(numbers, "steps", 0, group, alike=how.scale == "all")
     if group:
@@ -97,7 +98,8 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], how: Data =
         raise DataError("a group joins rows of numbers, and there are none", file=table.name, column=group, hint=hint)
     if lists:
         pixels = how.scan != "rows" or bool(how.image) or table.schema[lists[0]] == PIXELS
-        return _images(lists, "lists", how, how.scale == "all" or (how.scale == "auto" and pixels))
+        alike = how.scale == "all" or (how.scale == "auto" and pixels)
+        return _images(lists, "lists", how, how.channels or 1, alike)
     if words and (names or not numbers or not _are_labels(table, words)):
         longest = max(words, key=lambda name: _size(table, name))
         return TextInput(longest, kinds[longest] == "texts")
@@ -109,8 +111,7 @@ def find(table: Table, wanted: Sequence[str], beside: Sequence[str], how: Data =
     raise DataError("no column that can be read", file=table.name, hint="name one with --input")
 
 
-def _images(columns: list[str], layout: Layout, how: Data, alike: bool) -> NumberInput:
-    colours = how.channels or 1
+def _images(columns: list[str], layout: Layout, how: Data, colours: int, alike: bool) -> NumberInput:
     return NumberInput(columns, layout, scan=how.scan, colours=colours, image=tuple(how.image), alike=alike)
 
 

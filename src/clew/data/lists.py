@@ -5,6 +5,7 @@ T steps, C channels, N elements, D numbers of an element
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,13 +27,20 @@ def tokens(table: Table, column: str | int, letters: bool = False) -> list[list[
         found = table.column(name).to_list()
     else:
         found = [text.split() for text in texts(table, name)]
-        if letters:
-            found = [list(words[0]) if len(words) == 1 else words for words in found]
+        found = [spelled(words) for words in found] if letters else found
     for row, words in zip(table.lines, found, strict=True):
+        if letters and any(len(word) > 1 for word in words or () if word):
+            hint = "write one word a row, or set data.source_unit = word"
+            raise DataError("holds words, where letters are meant", file=table.name, row=row, column=name, hint=hint)
         if not words or None in words:
             hint = "drop the row, or write words into it"
             raise DataError("holds no words", file=table.name, row=row, column=name, hint=hint)
     return found
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The letters of one word; what is parted already stays."""
+    return list(words[0]) if len(words) == 1 else words
 
 
 def sequences(table: Table, columns: Sequence[str]) -> list[np.ndarray]:
@@ -94,10 +102,15 @@ def lists_of_keys(table: Table, column: str | int) -> list[list[list[int]]]:
         if not steps:
             raise DataError("holds no steps", **place, hint="drop the row")
         for step in steps:
-            if step is None or any(key is None or key != int(key) or key < 0 for key in step):
+            if step is None or any(not is_key(key) for key in step):
                 raise DataError(f"{step} are no keys", **place, hint="write whole numbers from 0")
         found.append([sorted({int(key) for key in step}) for step in steps])
     return found
+
+
+def is_key(value: object) -> bool:
+    """Whether a number is whole and not under 0."""
+    return type(value) in (int, float) and value >= 0 and math.isfinite(value) and value == int(value)  # pyright: ignore
 
 
 def lists_of_steps(table: Table, column: str | int) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ class NumberInput:
     Args:
         channels: C.
         scan: how lists of steps, and images, are read; see `images.scanned`.
-        colours: numbers of a pixel, in lists; files say themselves.
+        colours: numbers of a pixel.
         image: height and width of an image, where they are given.
         alike: whether all channels have one mean and one deviation, as pixels do.
     """
@@ -51,8 +51,8 @@ class NumberInput:
     def read(self, table: Table) -> list[Raw]:
         """Raises DataError where a cell is no number, or a row does not hold whole steps."""
         if self.layout == "images":
-            images, colours = read_images(table, self.columns[0], self.image)
-            return [scanned(image, self.scan, colours) for image in images]
+            images = read_images(table, self.columns[0], self.image, self.colours)
+            return [scanned(image, self.scan, self.colours) for image in images]
         if self.layout == "lists":
             return [scanned(steps, self.scan, self.colours) for steps in sequences(table, self.columns)]
         values = np.stack([numeric(table, name) for name in self.columns], 1)
@@ -76,6 +76,10 @@ class NumberInput:
         return [key_of_array(raw) for raw in raws]
 
     def fit(self, raws: Sequence[Raw], *_: object, **__: object) -> NumberInput:
+        widths = {raw.shape[1] for raw in raws}
+        if len(widths) > 1:
+            what = f"steps of {min(widths)} and of {max(widths)} numbers cannot be learned together"
+            raise DataError(what, column=self.columns[0], hint="bring images to one size with data.image = [H, W]")
         steps = np.concatenate(raws)
         channels = steps.shape[1]
         scaler = Scaler.fit(steps.reshape(-1, 1) if self.alike else steps)
@@ -100,9 +104,10 @@ class NumberInput:
     def frame(self) -> tuple[int, int, int] | None:
         """Height, width and colours of the image that each step is; None where a step is none."""
         pixels = int(np.prod(self.image)) if self.image else 0
-        if not pixels or self.scan != "rows" or self.channels < pixels or self.channels % pixels:
+        colours = self.channels // pixels if pixels else 0
+        if not pixels or self.scan != "rows" or colours * pixels != self.channels:
             return None
-        return self.image[0], self.image[1], self.channels // pixels
+        return (self.image[0], self.image[1], colours) if colours in (1, 3, self.colours) else None
 
     def to_json(self) -> dict[str, Any]:
         assert self.scaler is not None, "fit comes first"

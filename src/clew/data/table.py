@@ -157,11 +157,16 @@ def filled(table: Table, name: str) -> list[str]:
 
 
 def holds_something(table: Table, column: str | int) -> np.ndarray:
-    """Which cells of a column are not empty, (T,) bool; a word for nothing, as "none", may be a label."""
-    cells = table.column(column_name(table, column))
+    """Which cells of a column are not empty, (T,) bool. Among numbers a word for nothing, as "NA", is no label."""
+    name = column_name(table, column)
+    cells = table.column(name)
     if cells.dtype == pl.String:
-        cells = cells.str.strip_chars().replace("", None)
-    elif cells.dtype.is_float():
+        nothing = EMPTY if kind(table, name) == "number" else ("",)
+        cells = cells.str.strip_chars()
+        return (cells.is_not_null() & ~cells.str.to_lowercase().is_in(nothing).fill_null(False)).to_numpy()
+    if cells.dtype == pl.List:
+        return (cells.list.len().fill_null(0) > 0).to_numpy()
+    if cells.dtype.is_float():
         cells = cells.fill_nan(None)
     return cells.is_not_null().to_numpy()
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clew.data import vocabulary as vocabularies
-from clew.data.lists import tokens
+from clew.data.lists import spelled, tokens
 from clew.data.split import same_input_keys
 from clew.data.table import Table, texts
 from clew.data.vocabulary import Vocabulary
@@ -73,7 +73,8 @@ class TextInput:
             raise DataError(f"expected text, got {str(value)[:40]!r}", hint='a line is text, or {"text": "..."}')
         if not self.cut:
             return self.known.encode(value), None
-        return self.known.encode_tokens(list(value.strip()) if self.letters else value.split()), None
+        words = value.split()
+        return self.known.encode_tokens(spelled(words) if self.letters else words), None
 
     @property
     def known(self) -> Vocabulary:

@@ -24,7 +24,7 @@ class MatchedSets:
         from scipy.optimize import linear_sum_assignment  # slow to import, and few runs need it
 
         far_NM = np.linalg.norm(truth_ND[:, None] - predicted_MD[None], axis=-1)
-        rows, columns = linear_sum_assignment(far_NM)
+        rows, columns = linear_sum_assignment(np.nan_to_num(far_NM))  # a prediction that ran away scores NaN
         self._distances.extend(far_NM[rows, columns].tolist())
         self._sets, self._right = self._sets + 1, self._right + (len(truth_ND) == len(predicted_MD))
 

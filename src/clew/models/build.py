@@ -84,6 +84,8 @@ def body(
             parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
         if pooling == "last" and bidirectional and i == layers - 1:
             parts.append(BothEnds(*ends))
+    if isinstance(front, Masking) and layers:  # the input is hidden here and there, and not dropped beside
+        parts[:2] = [Stack(*parts[:2])]
     if pooling and pooling != "last":
         parts.append(POOLS[pooling](parts[-1].output_size))
     return Stack(*parts, dropout=dropout)
@@ -156,7 +158,7 @@ def front_of(model: Model, train: Train, channels: int, frame: tuple[int, int, i
         parts.append(Masking(channels, train.mask_steps, train.mask_channels))
     if frame:
         parts.append(Pointwise(FrameEncoder(*frame, model.width), channels, model.width))
-    return Stack(*parts) if parts else None
+    return Stack(*parts) if len(parts) > 1 else parts[0] if parts else None
 
 
 def embedding(vocabulary: Vocabulary, width: int, letters: int, word_dropout: float) -> Pointwise:

@@ -64,6 +64,10 @@ class Answers(ABC):
     def model(self, body: Recurrence | Encoder, recipe: Recipe) -> Single:
         return Single(body, self.head(body.output_size, recipe))
 
+    def cut(self, answer: Any, steps: slice) -> Any:
+        """What belongs to some steps of a sequence, where there is an answer for each."""
+        return answer[steps]
+
     def classes(self, answer: Any) -> Collection[Hashable]:
         """The classes that an answer holds, of which training must have seen each; none where answers are numbers."""
         return ()

@@ -131,7 +131,9 @@ def parts(
     named = {name: documents(part, read) for name, part in named_tables.items()}
     fractions = [0.0 if name in named else float(getattr(recipe.data, name)) for name in ("valid", "test")]
     found = documents(left, read)
-    if len(found) >= ENOUGH:
+    if not any(fractions):
+        cut = [found, [], []]
+    elif len(found) >= ENOUGH:
         indices = grouped(keys([doc.raw for doc in found]), fractions[0], fractions[1], recipe.seed)
         cut = [[found[i] for i in index] for index in indices]
     else:

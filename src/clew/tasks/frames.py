@@ -23,7 +23,7 @@ from torch import Tensor
 
 from clew.config import Recipe
 from clew.data.batch import Example
-from clew.data.lists import lists_of_keys
+from clew.data.lists import is_key, lists_of_keys
 from clew.data.table import Table, kind
 from clew.errors import DataError, read_back
 from clew.metrics import Tokens
@@ -87,9 +87,9 @@ class Composer(Continuer):
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         keys = value.get("keys") if isinstance(value, Mapping) else value
-        if not isinstance(keys, list) or any(isinstance(k, bool) or not isinstance(k, int) or k < 0 for k in keys):
-            raise DataError(f"expected keys, got {str(value)[:40]!r}", hint="a line is a list of keys: [60, 64, 67]")
-        return _seen(_sounding([keys], self.wide)), None
+        if not isinstance(keys, list) or not all(is_key(key) for key in keys):
+            raise DataError(f"expected keys, got {str(value)[:40]!r}", hint="a frame is a list of keys: [60, 64, 67]")
+        return _seen(_sounding([[int(key) for key in keys]], self.wide)), None
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """How surprising what was read is, and which keys are likely next."""
@@ -105,7 +105,7 @@ class Composer(Continuer):
         """`length` frames that follow the prompt."""
         self.model.eval()
         draws = torch.Generator().manual_seed(seed)
-        x = np.concatenate([self.opening(), _seen(_sounding(prompt, self.wide))])
+        x = np.concatenate([self.opening(), *(self.from_line(frame)[0] for frame in prompt)])
         logits, state = self.model(torch.from_numpy(x)[None])
         y_BK = logits[:, -1]
         for _ in range(length):
@@ -123,6 +123,8 @@ def are_frames(table: Table, column: str) -> bool:
     steps = table.column(column).drop_nulls().head(50).explode().drop_nulls()
     lengths = steps.list.len()
     numbers = steps.explode().drop_nulls()
+    if not numbers.dtype.is_numeric():
+        return False
     whole = bool(len(numbers)) and bool(((numbers == numbers.round()) & (numbers >= 0)).all())
     return whole and bool(lengths.n_unique() > 1)
 
@@ -143,7 +145,7 @@ def moved(pieces: Sequence[list[Frame]], most: int, keys: int) -> list[list[Fram
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
-    d = recipe.data
+    d, recipe = recipe.data, recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": 0})})
     refuse_unused(recipe, UNUSED, "frames of keys", "leave it out")
     split = continuing.parts(recipe, tables, lambda table: lists_of_keys(table, column), keys_of)
     pieces = [document.raw for document in split[0]]
@@ -164,7 +166,8 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
         shares = np.array(saved["shares"], dtype=np.float64)
         if shares.ndim != 1 or not 1 <= len(shares) <= MOST or not ((shares >= 0) & (shares <= 1)).all():
             raise ValueError("a share for each key")
-    return Composer(_model(recipe, shares, cells), str(saved["column"]), shares)
+        column = str(saved["column"])
+    return Composer(_model(recipe, shares, cells), column, shares)
 
 
 def _example(piece: Sequence[Frame], keys: int) -> Example:

@@ -164,8 +164,10 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Continuer:
+    with read_back(file):
+        kind_of = dict(saved).get("kind")
     for module in (frames, traces):
-        if saved.get("kind") == module.KIND:
+        if kind_of == module.KIND:
             return module.restore(recipe, saved, file, cells)
     with read_back(file):
         source = inputs.from_json(saved["input"], file)

@@ -42,7 +42,7 @@ def task_of(table: Table, target: str, inputs: Sequence[str]) -> tuple[str, str]
         return "tag", "holds words with tags"
     if table.columns == ["text"]:
         return "generate", "is plain text"
-    if series == list(kinds):
+    if set(series) == set(kinds) and not chosen:
         return "generate", "holds nothing but sequences"
     if series or chosen in stories:
         if chosen and is_measured(table, chosen):
@@ -149,6 +149,7 @@ def _looks_cut(table: Table, words: str, tags: str) -> bool:
     if not words or not tags or kind(table, tags) not in ("text", "texts"):
         return bool(words) and not tags
     first = list(zip(table.column(words).head(50).to_list(), table.column(tags).head(50).to_list(), strict=True))
+    first = [pair for pair in first if all(pair)]
     sizes = [(len(str(a).split()), len(b if isinstance(b, list) else str(b).split())) for a, b in first]
     return sum(a == b for a, b in sizes) > len(sizes) / 2
 

@@ -8,6 +8,7 @@ B rows, T steps, P numbers predicted
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from clew.cells import Encoder
 from clew.config import Recipe
 from clew.data import inputs
 from clew.data.batch import Buckets, Example, Lanes, by_length, collate
-from clew.data.inputs import Input, NumberInput, TextInput
+from clew.data.inputs import Input, TextInput
 from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name
 from clew.errors import ConfigError, read_back
 from clew.models import SequenceHead, Single, body_of, embedding, front_of
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
-from clew.tasks.records import Parts, Record, gather, part, refuse_long, split_columns, steps_of
+from clew.tasks.records import Parts, Record, gather, part, refuse_long, refuse_unread, split_columns, steps_of
 
 AT_ONCE = 64  # sequences that are predicted together
 CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
@@ -158,12 +159,13 @@ def prepare(
     if not (d.target or d.targets) or not d.inputs:
         seen = ", ".join(f"'{name}'" for name in source.columns[:SAID]) + ", ..." * (len(source.columns) > SAID)
         say(f"target: '{answers.column}'; input: {seen}")
-    parts = part(recipe, tables, source, answers.read, answers.classes)
+    parts = part(recipe, tables, source, answers.read, answers.classes, answers.cut)
     raws = [record.raw for record in parts.train]
     chosen = d.source_unit
     if chosen == "auto" and isinstance(source, TextInput):
         chosen = unit(raws)
     source = source.fit(raws, chosen, lowercase=d.lowercase, min_count=d.min_count, largest=d.vocabulary)
+    refuse_unread(recipe, source)
     answers = answers.fit(parts.train)
     for record in [*parts.valid, *parts.test]:  # what cannot be scored is said before training, not behind it
         answers.encode(record, 1)
@@ -237,13 +239,14 @@ def _supervise(recipe: Recipe, answers: Answers) -> Any:
 def _with_steps(source: Input, unit: str) -> Input:
     """Where each step has an answer, a row of numbers is a step, and a text comes as words, or as letters."""
     if isinstance(source, TextInput):
+        if unit not in ("auto", "character", "word", "word+character"):
+            what = f"data.source_unit: answers belong to words or letters, not to units of '{unit}'"
+            raise ConfigError(what, hint="character, word or word+character")
         return TextInput(source.column, cut=True, letters=unit == "character")
     if isinstance(source, AudioInput):
         hint = "classify it as a whole, or write down what is said with --task transcribe"
         raise ConfigError("the frames of a sound have no tags of their own", hint=hint)
-    if source.layout == "row":
-        return NumberInput(source.columns, "steps")
-    return source
+    return replace(source, layout="steps") if source.layout == "row" else source
 
 
 def _facts(parts: Parts) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from clew.models import Head, SequenceHead, Single
 from clew.models.heads.shared import Reads, SharedHead, SharedSequenceHead
 from clew.tasks import classify, guess, labelled
 from clew.tasks.answers import Answers, ClassAnswers
-from clew.tasks.base import Cells, Job, all_but, say
+from clew.tasks.base import Cells, Job, all_but, refuse_unused, say
 from clew.tasks.classify import Labels
 from clew.tasks.labelled import Labelled
 from clew.tasks.records import Record
 from clew.tasks.regress import Number, NumberOfSteps
-from clew.tasks.tag import TagNames
+from clew.tasks.tag import OF_STEPS, TagNames
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 128, "dropout": 0.3},
@@ -82,6 +82,9 @@ class Several(Answers):
                 raise DataError(what, file=train[0].file, column=part.column, hint="leave out this --target")
             parts.append(part.fit(own))
         return Several(parts)
+
+    def cut(self, answer: tuple[Any, ...], steps: slice) -> tuple[Any, ...]:
+        return tuple(part.cut(own, steps) for part, own in zip(self.parts, answer, strict=True))
 
     def classes(self, answer: tuple[Any, ...]) -> Collection[Hashable]:
         pairs = zip(self.parts, answer, strict=True)
@@ -243,9 +246,12 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
     say("targets: " + ", ".join(f"'{name}' ({what})" for name, what in kinds.items()))
     aligned = bool({"tags", "numbers"} & set(kinds.values()))
     if recipe.model.pooling == "none" and not aligned:
-        raise ConfigError("model.pooling = none: no target has an answer for each step", hint="mean, max or attention")
+        hint = "say which, as in data.target_kinds = { y = 'numbers' }; or pool by mean, max or attention"
+        raise ConfigError("model.pooling = none: no target has an answer for each step", hint=hint)
     if recipe.model.crf and "tags" not in kinds.values():
         raise ConfigError("model.crf says nothing where no target holds tags", hint="leave it out")
+    if recipe.model.crf and set(kinds.values()) == {"tags"}:
+        refuse_unused(recipe, OF_STEPS, "tags that are chosen together", "leave it out, or set model.crf = false")
     if recipe.model.crf and (recipe.train.window or recipe.train.stride):
         raise ConfigError("tags that are chosen together are learned whole", hint="leave out train.window")
     parts: list[Answers] = []

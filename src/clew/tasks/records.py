@@ -20,10 +20,12 @@ from clew.data.lists import tokens
 from clew.data.sources import read_table
 from clew.data.split import grouped, shared
 from clew.data.table import Table, labels, texts
-from clew.errors import DataError
+from clew.errors import ConfigError, DataError
+from clew.tasks.base import refuse_unused
 
 T = TypeVar("T")
 LONGEST = 20_000  # steps that are learned from whole
+MASKS = ("train.mask_steps", "train.mask_channels")
 Read = Callable[[Table, Input], list[Any]]  # the answers of a table's records, one each
 
 
@@ -72,13 +74,19 @@ def labels_of_steps(table: Table, source: Input, column: str) -> list[list[str]]
 
 
 def part(
-    recipe: Recipe, tables: list[Table], source: Input, read: Read, classes: Callable[[Any], Collection[Hashable]]
+    recipe: Recipe,
+    tables: list[Table],
+    source: Input,
+    read: Read,
+    classes: Callable[[Any], Collection[Hashable]],
+    cut: Callable[[Any, slice], Any],
 ) -> Parts:
     """The three parts as the recipe's `data.valid` and `data.test` say.
 
     Args:
         classes: those that an answer holds: training gets each, and where answers are one class, all parts in
             proportion.
+        cut: an answer to what belongs to some steps, where there is one for each.
 
     Raises:
         DataError: a part would be empty, or a source of one cannot be read.
@@ -93,8 +101,8 @@ def part(
     if isinstance(source, NumberInput) and source.layout == "steps" and not source.group:
         left, named_tables = set_apart(recipe, tables)
         named = {name: gathered(some) for name, some in named_tables.items()}
-        cut = _in_time(gathered(left), recipe, named)
-        return Parts(cut["train"], cut["valid"], cut["test"], 0)
+        apart = _in_time(gathered(left), recipe, named, cut)
+        return Parts(apart["train"], apart["valid"], apart["test"], 0)
     train, valid, test = deal(recipe, tables, gathered, keys, lambda record: classes(record.answer))
     return Parts(train, valid, test, shared(keys(train), keys(test)))
 
@@ -137,6 +145,23 @@ def split_columns(recipe: Recipe, table: Table) -> list[str]:
     """The columns by which parts are chosen; the model may not see them."""
     named = [wanted.partition("=") for wanted in (recipe.data.valid, recipe.data.test) if isinstance(wanted, str)]
     return [column for column, equals, _ in named if equals and column in table.columns]
+
+
+def refuse_unread(recipe: Recipe, source: Input) -> None:
+    """Raise ConfigError where a key says how to read what the input is not. The source has been fitted."""
+    d, layout = recipe.data, getattr(source, "layout", "")
+    kind = {"": "sounds", "lists": "lists", "images": "images"}.get(layout, "rows of numbers")
+    kind, keys = ("texts", MASKS) if isinstance(source, TextInput) else (kind, ())
+    if kind not in ("lists", "images"):
+        keys = (*keys, "data.scan", "data.image")
+    if kind in ("texts", "sounds"):
+        keys = (*keys, "data.scale")
+    if kind in ("texts", "sounds", "images") or (kind == "lists" and d.scan == "rows" and not d.image):
+        keys = (*keys, "data.channels")
+    refuse_unused(recipe, keys, kind, "leave it out")
+    if d.image and kind == "lists" and isinstance(source, NumberInput) and source.frame is None:
+        what = f"data.image = {d.image}: a step of {source.channels} numbers is no such image"
+        raise ConfigError(what, hint="give height and width of the image that each step is, or leave it out")
 
 
 def steps_of(source: Input, record: Record) -> np.ndarray:
@@ -203,16 +228,18 @@ def _rows(tables: list[Table], which: list[np.ndarray]) -> list[Table]:
     return [table if rows.all() else table.take(np.flatnonzero(rows)) for table, rows in pairs]
 
 
-def _in_time(records: list[Record], recipe: Recipe, named: dict[str, list[Record]]) -> dict[str, list[Record]]:
+def _in_time(
+    records: list[Record], recipe: Recipe, named: dict[str, list[Record]], cut: Callable[[Any, slice], Any]
+) -> dict[str, list[Record]]:
     """Each series cut in time order, but for the parts that have sources of their own."""
-    cut: dict[str, list[Record]] = {"train": [], "valid": [], "test": []}
+    apart: dict[str, list[Record]] = {"train": [], "valid": [], "test": []}
     for record in records:
         fractions = [0.0 if n in named else float(getattr(recipe.data, n)) for n in ("valid", "test")]
         try:
             slices = series.split(len(record.raw), *fractions)
         except DataError as error:
             raise DataError(error.what, file=record.file, hint=error.hint) from error
-        for name, steps in zip(cut, slices, strict=True):
+        for name, steps in zip(apart, slices, strict=True):
             if name not in named and steps.stop > steps.start:
-                cut[name].append(record._replace(raw=record.raw[steps], answer=record.answer[steps]))
-    return cut | named
+                apart[name].append(record._replace(raw=record.raw[steps], answer=cut(record.answer, steps)))
+    return apart | named

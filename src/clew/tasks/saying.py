@@ -20,7 +20,7 @@ from clew.errors import ConfigError, read_back
 from clew.tasks import writing
 from clew.tasks.base import Predictions, Scores, Searching, say
 from clew.tasks.guess import text_column
-from clew.tasks.records import Record, deal, facts_of, gather, refuse_long, split_columns
+from clew.tasks.records import Record, deal, facts_of, gather, refuse_long, refuse_unread, split_columns
 
 SAID = 8  # columns that are named
 Numbers = NumberInput | AudioInput
@@ -129,7 +129,9 @@ def told(recipe: Recipe, tables: list[Table]) -> Told:
     parts = deal(recipe, tables, lambda given: gather(given, source, lambda table, _: labels(table, column)), keys)
     raws = [record.raw for record in parts[0]]
     refuse_long(parts[0], [len(raw) for raw in raws], "cut it into pieces with a text each")
-    return Told(source.fit(raws), column, parts, facts_of(parts, keys))
+    fitted = source.fit(raws)
+    refuse_unread(recipe, fitted)
+    return Told(fitted, column, parts, facts_of(parts, keys))
 
 
 def from_json(saved: dict[str, Any], file: Path) -> Said:

@@ -24,11 +24,11 @@ from clew.data.inputs import Input
 from clew.data.lists import lists_of_steps, lists_of_texts
 from clew.data.series import Scaler
 from clew.data.table import Table, column_name, kind
-from clew.errors import ConfigError, DataError
+from clew.errors import ConfigError, DataError, read_back
 from clew.metrics import MatchedSets, NamedSets
 from clew.models import Head
 from clew.models.heads.binary import BinaryHead
-from clew.models.heads.slots import SlotHead
+from clew.models.heads.slots import LOSSES, SlotHead
 from clew.tasks import labelled
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Job, all_but
@@ -76,13 +76,13 @@ class Names(Answers):
         return set(answer)
 
     def encode(self, record: Record, steps: int) -> np.ndarray:
-        there = np.zeros((steps, len(self.names)), np.float32)
+        there = np.zeros(len(self.names), np.float32)
         for name in record.answer:
             if name not in self.index:
                 what = f"'{name}' does not occur in the training part"
                 raise DataError(what, file=record.file, row=record.row, column=self.column, hint="drop it, or the row")
-            there[:, self.index[name]] = 1.0
-        return there
+            there[self.index[name]] = 1.0
+        return np.broadcast_to(there, (steps, len(there)))
 
     def head(self, width: int, recipe: Recipe) -> Head:
         shares = torch.from_numpy(self.counts / max(1, self.records)).float()
@@ -154,6 +154,11 @@ class Elements(Answers):
         if not 1 <= most <= MOST:
             what = f"holds sets of up to {most:,} elements, where 1 to {MOST:,} are meant"
             raise DataError(what, file=train[0].file, column=self.column, hint="choose another --target")
+        widths = {record.answer.shape[1]: record for record in train if len(record.answer)}
+        if len(widths) > 1:
+            worst = widths[max(widths)]
+            what = f"elements of {max(widths)} numbers, where others have {min(widths)}"
+            raise DataError(what, file=worst.file, row=worst.row, column=self.column, hint="write as many in each")
         usual = round(float(np.mean([len(record.answer) for record in train])))
         scaler = Scaler.fit(np.concatenate([record.answer for record in train if len(record.answer)]))
         return Elements(self.column, self.kind, most, usual, scaler)
@@ -168,7 +173,7 @@ class Elements(Answers):
         padded = np.full((self.slots, self.numbers), np.nan, np.float32)
         if len(record.answer):
             padded[: len(record.answer)] = self.scaler.apply(record.answer)
-        return np.tile(padded.reshape(1, -1), (steps, 1))
+        return np.broadcast_to(padded.reshape(-1), (steps, padded.size))
 
     def head(self, width: int, recipe: Recipe) -> Head:
         return SlotHead(width, self.slots, self.numbers, self.kind, recipe.model.dropout)
@@ -197,8 +202,8 @@ class Elements(Answers):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         slots, usual = int(saved["slots"]), int(saved["usual"])
-        if not 0 <= usual <= slots <= MOST or not slots:
-            raise ValueError("a number of slots")
+        if not 0 <= usual <= slots <= MOST or not slots or saved["loss"] not in LOSSES:
+            raise ValueError("a number of slots and a loss")
         return cls(str(saved["column"]), str(saved["loss"]), slots, usual, Scaler.from_json(saved["scaler"]))
 
     def _elements(self, predicted: np.ndarray) -> np.ndarray:
@@ -229,7 +234,9 @@ def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:
 
 
 def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | None) -> Labelled:
-    return labelled.restore(recipe, saved, file, cells, Names if "names" in saved["answers"] else Elements)
+    with read_back(file):
+        kind_of = Names if "names" in saved["answers"] else Elements
+    return labelled.restore(recipe, saved, file, cells, kind_of)
 
 
 def _column(recipe: Recipe, table: Table) -> str:

@@ -130,18 +130,19 @@ class Tracer(Continuer):
 
     @torch.no_grad()
     def compose(
-        self, prompt: Sequence[Sequence[float]], *, length: int, temperature: float, seed: int
-    ) -> Iterator[list[float]]:
-        """What follows the prompt: at most `length` steps, fewer where the document ends."""
+        self, prompt: Sequence[Any], *, length: int, temperature: float, seed: int
+    ) -> Iterator[list[float] | float]:
+        """What follows the prompt: at most `length` steps, fewer where the document ends; a number where a step has
+        one."""
         self.model.eval()
         draws = torch.Generator().manual_seed(seed)
-        raw = np.array(prompt, dtype=np.float64).reshape(-1, len(self.flags))
-        predicted, state = self.model(torch.from_numpy(np.concatenate([self.opening(), self._seen(raw)]))[None])
+        x = np.concatenate([self.opening(), *(self.from_line(step)[0] for step in prompt)])
+        predicted, state = self.model(torch.from_numpy(x)[None])
         y_BP = predicted[:, -1]
         for _ in range(length):
             drawn = self.head.draw(y_BP, draws, temperature)[0].double().numpy()
             step = self._raw(drawn)
-            yield step.tolist()
+            yield step.tolist() if len(step) > 1 else float(step[0])
             if drawn[-1]:
                 return
             y_BP, state = self.model.step(torch.from_numpy(self._seen(step[None])), state)
@@ -167,8 +168,14 @@ def keys_of(raws: Sequence[np.ndarray]) -> list[Hashable]:
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": 0})})
     refuse_unused(recipe, UNUSED, "traces of numbers", "leave it out")
     split = continuing.parts(recipe, tables, lambda table: sequences(table, [column]), keys_of)
+    widths = {document.raw.shape[1]: document for document in split[0]}
+    if len(widths) > 1:
+        worst = widths[max(widths)]
+        what = f"steps of {max(widths)} numbers, where others have {min(widths)}"
+        raise DataError(what, file=worst.file, row=worst.row, column=column, hint="write as many in each step")
     steps = np.concatenate([document.raw for document in split[0]])
     flags = np.asarray(np.isin(steps, (0.0, 1.0)).all(0))
     if flags.all():
@@ -192,9 +199,10 @@ def restore(recipe: Recipe, saved: dict[str, Any], file: Path, cells: Cells | No
         D = len(scaler.mean)
         if D + flags.sum() != len(flags) or shares.shape != (flags.sum() + 1,) or factor.shape != (D, D):
             raise ValueError("numbers and flags that fit each other")
-        if not (np.diag(factor) > 0).all():
+        if not D or not (np.diag(factor) > 0).all():
             raise ValueError("a covariance")
-    return Tracer(_model(recipe, flags, cells), str(saved["column"]), scaler, flags.tolist(), shares, factor)
+        column = str(saved["column"])
+    return Tracer(_model(recipe, flags, cells), column, scaler, flags.tolist(), shares, factor)
 
 
 def _model(recipe: Recipe, flags: np.ndarray, cells: Cells | None) -> Single:

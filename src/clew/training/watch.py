@@ -24,7 +24,7 @@ def non_finite(step: int, model: nn.Module, batch: Any, loss: float, kept: str) 
     slower = "lower the learning rate (train.lr) or the clipping (train.clip)"
     if found := _first(model.named_parameters()):
         cause, mend = f"the weights hold {found}", slower
-    elif found := _first(parts(batch)):
+    elif found := _first(_given(model, batch)):
         cause, mend = f"the data hold {found}", "fill or drop these values in the source"
     elif found := _first(model.named_buffers()):
         cause, mend = f"the model's buffers hold {found}", slower
@@ -51,6 +51,13 @@ def parts(batch: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(batch, tuple | list):
         for key, part in zip(getattr(batch, "_fields", range(len(batch))), batch, strict=True):
             yield from parts(part, f"{name}.{key}" if name else str(key))
+
+
+def _given(model: nn.Module, batch: Any) -> Iterator[tuple[str, Tensor]]:
+    """What may not hold a NaN of a batch: a target may, where the head takes it for one that is missing."""
+    missing = getattr(getattr(model, "head", None), "takes_missing", False)
+    for name, tensor in parts(batch):
+        yield name, tensor.nan_to_num(0.0, math.inf, -math.inf) if missing and name == "target" else tensor
 
 
 def _first(named: Iterable[tuple[str, Tensor]]) -> str | None:

@@ -18,7 +18,7 @@ from clew.errors import DataError
 LARGEST = 1 << 33  # bytes of all arrays: what a small file may ask memory for
 ALONE = "values"  # the column that a .npy file is
 KINDS = "biufU"
-BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
+BROKEN = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, SyntaxError)
 
 
 def parse(name: str, content: bytes) -> tuple[pl.DataFrame, range]:
@@ -73,10 +73,10 @@ def _arrays(name: str, content: bytes) -> dict[str, np.ndarray]:
 
 def _series(column: str, array: np.ndarray) -> pl.Series:
     """An array as a column: numbers, texts, lists of numbers, or lists of steps."""
+    if array.dtype.kind == "f" and array.dtype.itemsize not in (4, 8):
+        array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
     if array.ndim == 1:
         return pl.Series(column, array.tolist() if array.dtype.kind == "U" else np.ascontiguousarray(array))
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)
     rows, T, C = len(array), array.shape[1], int(np.prod(array.shape[2:], dtype=np.int64))
     flat = pl.Series(column, np.ascontiguousarray(array).reshape(-1))
     shape = (rows, T) if array.ndim == 2 else (rows, T, C)

@@ -45,6 +45,8 @@ class SharedHead(nn.Module):
         weights: w of each; None for learned ones.
     """
 
+    takes_missing = True  # a target that is NaN
+
     def __init__(
         self, heads: Sequence[nn.Module], reads: Sequence[Reads], weights: Sequence[float] | None = None
     ) -> None:

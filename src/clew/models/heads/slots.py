@@ -36,6 +36,8 @@ class SlotHead(nn.Module):
     dropout: of outputs.
     """
 
+    takes_missing = True  # elements that are NaN
+
     def __init__(self, width: int, slots: int, numbers: int, kind: str = "matching", dropout: float = 0.0) -> None:
         super().__init__()
         if kind not in LOSSES:
@@ -83,7 +85,7 @@ def matched(cost_NSS: Tensor, real_NS: Tensor) -> Tensor:
     """1 for the pairs of slot and element (N, S, S) that together cost least; elements that are not real have none."""
     from scipy.optimize import linear_sum_assignment  # slow to import, and few runs need it
 
-    pairs, costs, real = torch.zeros_like(cost_NSS), cost_NSS.double().cpu().numpy(), real_NS.cpu().numpy()
+    pairs, costs, real = torch.zeros_like(cost_NSS), cost_NSS.nan_to_num().double().cpu().numpy(), real_NS.cpu().numpy()
     for n in range(len(costs)):
         elements = real[n].nonzero()[0]
         rows, columns = linear_sum_assignment(costs[n][:, elements])
