@@ -50,6 +50,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/brackets.py
 	$(BIN)/python benchmarks/pointers.py
 	$(BIN)/python benchmarks/pairs.py all
+	$(BIN)/python benchmarks/patterns.py all
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev
