@@ -46,6 +46,19 @@ def test_each_array_is_a_column(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.stack(raws).ravel(), arrays[name].ravel().astype(np.float64))
 
 
+def test_pixels_are_scaled_alike_and_channels_each(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {"image": random.integers(0, 255, (5, 4, 3)).astype(np.uint8), "series": random.random((5, 4, 3))}
+    table = read_table(saved(tmp_path / "a.npz", **arrays))
+
+    def means(name: str, scale: str) -> int:
+        source = inputs.find(table, [name], [], Data(scale=scale))
+        return len(set(source.fit(source.read(table)).scaler.mean.tolist()))
+
+    assert [means("image", scale) for scale in ("auto", "each", "all")] == [1, 3, 1]
+    assert [means("series", scale) for scale in ("auto", "each", "all")] == [3, 3, 1]
+
+
 def test_one_array_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(6.0).reshape(3, 2))
     assert read_table(tmp_path / "a.npy").columns == ["values"]

@@ -22,7 +22,11 @@ def test_the_best_of_all_orders() -> None:
         total += min(sum(float(np.linalg.norm(few[i] - many[j])) for i, j in enumerate(order)) for order in orders)
         pairs, right = pairs + len(few), right + (len(truth) == len(found))
     assert metric.result() == {"matched_error": pytest.approx(total / pairs), "count": right / 60}
+    assert metric.pairs == pairs
     assert all(math.isnan(value) for value in MatchedSets().result().values())
+    astray = MatchedSets()
+    astray.update(np.zeros((1, 2)), np.full((1, 2), math.nan))
+    assert math.isnan(astray.result()["matched_error"])
 
 
 def test_names() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clew.errors import ShapeError
+from clew.models.build import body
 from clew.models.frames import FrameEncoder, Masking
 
 
@@ -29,6 +30,13 @@ def test_pixels_stand_where_they_should() -> None:
     seen = first(image.view(1, 1, 16, 16)) - first(torch.zeros(1, 1, 16, 16))
     places = seen.abs().sum((0, 1)).nonzero()
     assert places.min(0).values.tolist() == [2, 3]
+
+
+def test_what_is_hidden_is_not_dropped_too() -> None:
+    """Dropout stands between layers, and what hides parts of the input is none. Of four steps none is hidden."""
+    torch.manual_seed(0)
+    stack, x = body("gru", 6, 5, dropout=0.9, front=Masking(6, 3, 0)), torch.randn(8, 4, 6)
+    torch.testing.assert_close(stack.train()(x)[0], stack.eval()(x)[0])
 
 
 def test_masking() -> None:

@@ -180,11 +180,12 @@ def test_what_cannot_be_written_on(composer: Path, tracer: Path, run_clew, name:
 @pytest.mark.parametrize(
     ("rows", "settings", "what"),
     [
-        ([[[0, 1], [2]] * n for n in range(1, 31)] + [[[0.5], [1, 2]]], {}, "no keys|different width|steps of"),
+        ([[[0, 1], [2]] * n for n in range(1, 31)] + [[[0.5], [1, 2]]], {}, "steps of different width"),
         ([[[0, 1], [2]] * n for n in range(1, 31)], {"keys": 2}, "the key 2, where data.keys says that there are 2"),
         ([[[0, 1], [2]] * n for n in range(1, 31)], {"vocabulary": 7}, "says nothing to frames"),
         ([[[0, 1], [1, 0]] * n for n in range(1, 31)], {}, "nothing but 0 and 1"),
         ([[[0.5, 1], [1, 0]] * n for n in range(1, 31)], {"transpose": 3}, "says nothing to traces"),
+        ([[[0.5, 1], [1, 0]] * n for n in range(1, 31)], {"embedding": 32}, "says nothing to traces"),
         ([[[0.5, 1], [1, 0]] * n for n in range(1, 31)], {"keys": 3}, "no keys"),
         ([[[0, 1], [2]] * n for n in range(1, 31)] + [[[math.nan], [1]]], {}, "no keys"),
         ([[[0, 1], [2]] * n for n in range(1, 31)] + [[]], {}, "holds no steps"),

@@ -120,14 +120,17 @@ def test_several_numbers_for_each_step_of_one_series(tmp_path: Path) -> None:
     assert found["metrics"]["b.r2"] > 0.8
 
 
-def test_a_missing_answer_teaches_nothing(tmp_path: Path) -> None:
-    """Rows whose answer to B is empty change A alone: with weight 0 ... they are as if B were not there."""
-    rows = [f"{i % 2},{'' if i % 3 else (i // 2) % 2},{'NO'[i % 2] * (1 + i % 4)}x{i}" for i in range(90)]
+def test_an_empty_cell_is_no_class(tmp_path: Path) -> None:
+    """Nor is a word for nothing among numbers; classes are counted by the cells that hold one."""
+    cells = {0: "", 1: "NA", 2: " "}
+    rows = [f"{i % 2},{cells.get(i % 4, (i // 4) % 2)},{'NO'[i % 2] * (1 + i % 4)}x{i}" for i in range(120)]
     (tmp_path / "t.csv").write_text("A,B,text\n" + "\n".join(rows) + "\n")
     settings = {**SETTINGS, "targets": ["A", "B"], "inputs": ["text"], "steps": 3}
-    clew.train(tmp_path / "t.csv", tmp_path / "run", **settings)
-    answers = clew.load(tmp_path / "run").answers
-    assert int(answers.parts[1].counts.sum()) < int(answers.parts[0].counts.sum()) / 2
+    train = clew.train(tmp_path / "t.csv", tmp_path / "run", **settings)["parts"]["train"]
+    first, second = clew.load(tmp_path / "run").answers.parts
+    assert first.names == second.names == ["0", "1"]
+    assert first.counts.sum() == train
+    assert 0 < second.counts.sum() < train / 2
 
 
 BAD = {

@@ -115,6 +115,13 @@ def test_a_series_that_drives_another(driven: Path, tmp_path: Path, run_clew) ->
     assert clew.evaluate(tmp_path / "run", driven)["metrics"]["r2"] > 0.9
 
 
+def test_rows_of_steps_can_be_scaled_alike(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "".join(f"{i},{100 + i % 7},{i % 5}.5\n" for i in range(60)))
+    settings = {**SETTINGS, "steps": 1, "task": "regress", "target": "y", "pooling": "none", "scale": "all"}
+    clew.train(tmp_path / "t.csv", tmp_path / "run", **settings)
+    assert len(set(clew.load(tmp_path / "run").source.scaler.mean.tolist())) == 1
+
+
 def test_lists_that_drive_lists(tmp_path: Path) -> None:
     r, rows = random.Random(0), []
     for _ in range(80):

@@ -125,7 +125,7 @@ def _images_of(
 
 
 def _read(file: Path, size: Sequence[int], colours: int, shape: tuple[int, ...] | None) -> np.ndarray:
-    """(H, W, C), of the shape where there is one."""
+    """(H, W, C): of the shape where there is one, of so many colours where they are said (0: as many as it has)."""
     try:
         there = file.is_file()
     except OSError:

@@ -110,7 +110,9 @@ def lists_of_keys(table: Table, column: str | int) -> list[list[list[int]]]:
 
 def is_key(value: object) -> bool:
     """Whether a number is whole and not under 0."""
-    return type(value) in (int, float) and value >= 0 and math.isfinite(value) and value == int(value)  # pyright: ignore
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 0 and math.isfinite(value) and value == int(value)
 
 
 def lists_of_steps(table: Table, column: str | int) -> list[np.ndarray]:

@@ -28,6 +28,11 @@ class MatchedSets:
         self._distances.extend(far_NM[rows, columns].tolist())
         self._sets, self._right = self._sets + 1, self._right + (len(truth_ND) == len(predicted_MD))
 
+    @property
+    def pairs(self) -> int:
+        """Elements that had a partner."""
+        return len(self._distances)
+
     def result(self) -> dict[str, float]:
         """matched_error (NaN where no element had a partner) and count; NaN when nothing was added."""
         error = math.fsum(self._distances) / len(self._distances) if self._distances else math.nan

@@ -84,7 +84,7 @@ def body(
             parts.append(Pointwise(make_norm(norm, layer.output_size), layer.output_size))
         if pooling == "last" and bidirectional and i == layers - 1:
             parts.append(BothEnds(*ends))
-    if isinstance(front, Masking) and layers:  # the input is hidden here and there, and not dropped beside
+    if isinstance(front, Masking):  # the input is hidden here and there, and not dropped beside
         parts[:2] = [Stack(*parts[:2])]
     if pooling and pooling != "last":
         parts.append(POOLS[pooling](parts[-1].output_size))

@@ -22,7 +22,7 @@ from clew.data.table import Table
 from clew.errors import DataError
 from clew.metrics import Tokens
 from clew.models import Single
-from clew.tasks.base import Job, Predictions, Scores, window_of
+from clew.tasks.base import Job, Predictions, Scores, refuse_unused, window_of
 from clew.tasks.records import set_apart
 
 ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
@@ -30,6 +30,12 @@ WINDOW = 64  # steps that a gradient reaches back, where that is left open
 CHUNK, AT_ONCE = 1024, 32  # steps, and documents, that are scored at once,
 AT_HAND = 2**25  # or as many as have so many numbers predicted
 VALID_STEPS, VALID_LANES = 50_000, 16  # validation runs often: on so many steps, side by side
+
+EMBEDDING = 64  # numbers that stand for a unit of text, where that is left open
+OF_UNITS = (  # keys that say something to units of text alone
+    *("data.source_unit", "data.lowercase", "data.min_count", "data.vocabulary", "model.embedding", "model.letters"),
+    *("model.word_dropout", "train.label_smoothing", "train.entropy_matching"),
+)
 
 Read = Callable[[Table], Sequence[Any]]  # the documents of a table, one a row
 
@@ -106,6 +112,14 @@ class Continuer(ABC):
         found = documents([table], self.read)
         scores = [self.nats([self.example(document)]).result() for document in found]
         return Predictions(["row", *scores[0]], [[d.row, *s.values()] for d, s in zip(found, scores, strict=True)])
+
+
+def without_units(recipe: Recipe, who: str, *unused: str) -> Recipe:
+    """The recipe of what has no units of text. Raises ConfigError where a key speaks of them, or is one of `unused`."""
+    if recipe.model.embedding == EMBEDDING:  # what generate begins with
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": 0})})
+    refuse_unused(recipe, (*OF_UNITS, *unused), who, "leave it out")
+    return recipe
 
 
 def documents(tables: Sequence[Table], read: Read) -> list[Document]:

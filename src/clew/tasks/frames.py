@@ -30,14 +30,10 @@ from clew.metrics import Tokens
 from clew.models import Single, body_of
 from clew.models.heads.binary import BinaryHead
 from clew.tasks import continuing
-from clew.tasks.base import Cells, Heard, Job, refuse_unused
+from clew.tasks.base import Cells, Heard, Job
 from clew.tasks.continuing import Continuer, Document
 
 KIND = "frames"
-UNUSED = (
-    *("data.source_unit", "data.lowercase", "data.min_count", "data.vocabulary", "model.components"),
-    *("train.label_smoothing", "train.entropy_matching", "model.word_dropout", "model.letters"),
-)
 MOST = 4096  # keys
 LIKELY = 5  # keys that a stream names
 Frame = list[int]
@@ -145,8 +141,8 @@ def moved(pieces: Sequence[list[Frame]], most: int, keys: int) -> list[list[Fram
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
-    d, recipe = recipe.data, recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": 0})})
-    refuse_unused(recipe, UNUSED, "frames of keys", "leave it out")
+    recipe = continuing.without_units(recipe, "frames of keys", "model.components")
+    d = recipe.data
     split = continuing.parts(recipe, tables, lambda table: lists_of_keys(table, column), keys_of)
     pieces = [document.raw for document in split[0]]
     highest = max((key for piece in pieces for frame in piece for key in frame), default=0)

@@ -37,7 +37,7 @@ from clew.tasks.base import Cells, Heard, Job, all_but, refuse_unused
 from clew.tasks.continuing import Continuer, Document
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "model": {"width": 256, "embedding": 64},
+    "model": {"width": 256, "embedding": continuing.EMBEDDING},
     "train": {"steps": 3000, "batch": 16, "window": 64, "lr": 5e-3, "patience": 0},
 }
 UNUSED = (*all_but("generate"), "data.group", "data.channels", "model.pooling", "train.class_weights")

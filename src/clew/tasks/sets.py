@@ -216,9 +216,9 @@ class Elements(Answers):
         metric = MatchedSets()
         for elements, record in zip(found, records, strict=True):
             metric.update(record.answer.reshape(-1, self.numbers), elements)
-        result = metric.result()
-        none = float(np.linalg.norm(self.scaler.std))  # where no element had a partner
-        return {**result, "matched_error": result["matched_error"] if result["matched_error"] >= 0 else none}
+        if not metric.pairs:  # as far off as the mean would be
+            return {**metric.result(), "matched_error": float(np.linalg.norm(self.scaler.std))}
+        return metric.result()
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None) -> Job:

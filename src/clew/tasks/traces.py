@@ -34,14 +34,10 @@ from clew.metrics import Tokens
 from clew.models import Single, body_of
 from clew.models.heads.mixture import MixtureHead
 from clew.tasks import continuing
-from clew.tasks.base import Cells, Heard, Job, refuse_unused
+from clew.tasks.base import Cells, Heard, Job
 from clew.tasks.continuing import Continuer, Document
 
 KIND = "traces"
-UNUSED = (
-    *("data.source_unit", "data.lowercase", "data.min_count", "data.vocabulary", "data.keys", "data.transpose"),
-    *("train.label_smoothing", "train.entropy_matching", "model.word_dropout", "model.letters"),
-)
 
 
 class Tracer(Continuer):
@@ -168,8 +164,7 @@ def keys_of(raws: Sequence[np.ndarray]) -> list[Hashable]:
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": 0})})
-    refuse_unused(recipe, UNUSED, "traces of numbers", "leave it out")
+    recipe = continuing.without_units(recipe, "traces of numbers", "data.keys", "data.transpose")
     split = continuing.parts(recipe, tables, lambda table: sequences(table, [column]), keys_of)
     widths = {document.raw.shape[1]: document for document in split[0]}
     if len(widths) > 1:
