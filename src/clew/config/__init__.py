@@ -17,6 +17,7 @@ from clew.config.toml import dump, load_recipe, value
 from clew.errors import ConfigError, did_you_mean
 
 __all__ = ["SECTIONS", "Data", "Decode", "Model", "Recipe", "Train", "build", "dump", "load_recipe"]
+LENGTHS = ("epochs", "steps", "minutes")  # of a training: a task's own default stands where none of them is said
 
 
 def build(
@@ -49,9 +50,9 @@ def build(
         table = raw.setdefault(section, {})
         if isinstance(table, dict):
             for name, default in keys.items():
-                if name not in ("epochs", "steps"):
+                if name not in LENGTHS:
                     table.setdefault(name, default)
-                elif not (table.get("epochs") or table.get("steps")):
+                elif not any(table.get(length) for length in LENGTHS):
                     table[name] = default
     try:
         return Recipe.model_validate(raw)

@@ -173,6 +173,8 @@ class Train(Section):
     """Passes over the training part."""
     steps: Count = 0
     """Updates, in place of epochs; 0 for both = the task's default."""
+    minutes: Annotated[float, Field(ge=0.0)] = 0.0
+    """In place of both: how long to train; some steps are timed, and how many there is time for is written down."""
     batch: AtLeastOne = 32
     """Sequences or windows in a batch; with a truncated gradient, lanes that carry their state."""
     accumulate: AtLeastOne = 1
@@ -228,8 +230,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
-        if self.epochs and self.steps:
-            raise ValueError("give epochs or steps, not both")
+        if sum(map(bool, (self.epochs, self.steps, self.minutes))) > 1:
+            raise ValueError("give one of epochs, steps and minutes")
         return self
 
     @model_validator(mode="after")

@@ -211,7 +211,7 @@ def job(
     if seen := shared(*(keys([document.raw for document in part]) for part in (train, test))):
         facts["test_seen_in_training"] = seen
     steps = t.steps or t.epochs * len(batches)
-    every_steps = max(1, min(500, math.ceil(steps / 10)))
+    every_steps = max(1, min(500, math.ceil(steps / 10))) if steps else 500
     return Job(recipe, trained, batches, validate, lambda: trained.score(test), every=every_steps, facts=facts)
 
 

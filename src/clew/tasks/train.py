@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +37,7 @@ from clew.tasks import (
 )
 from clew.tasks.base import Cells, Job, Trained, refuse_unused, say
 from clew.tasks.run import PLAN, RunFolder
-from clew.training import Settings, fit
+from clew.training import Settings, fit, steps_within
 
 TASKS: dict[str, ModuleType] = {
     "caption": caption,
@@ -101,11 +103,12 @@ def train(
     recipe = config.build({**raw, "task": task}, overrides, file, TASKS[task].DEFAULTS)
     recipe = recipe.model_copy(update={"task": task})
     refuse_unused(recipe, TASKS[task].UNUSED, f"the task '{task}'", "leave it out, or name another --task")
-    threads_before = torch.get_num_threads()
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
     job: Job = TASKS[task].prepare(recipe, tables, cells)
     recipe = _resolved(job, names, tables[0].header)
     model = job.trained.model.to(device)
+    if recipe.train.minutes:
+        recipe = _in_minutes(recipe, job, folder.recipe() if resume and folder.begun() else None)
     data = {"sha256": _digest(tables), "rows": sum(table.rows for table in tables)}
 
     folder.create()
@@ -113,8 +116,7 @@ def train(
         _same_run(folder, recipe, data)
     folder.save_recipe(recipe)
     folder.save_plan({**job.trained.to_json(), "data": data})
-    torch.set_num_threads(recipe.train.threads)
-    try:
+    with _threads(recipe.train.threads):
         with products(recipe.train.precision):
             fitted = fit(
                 model,
@@ -128,8 +130,6 @@ def train(
             )
         folder.save_weights(model)
         metrics, baseline, n = job.test()
-    finally:
-        torch.set_num_threads(threads_before)
     result = {
         "task": task,
         "cell": recipe.model.cell,
@@ -242,7 +242,7 @@ def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:
     """Everything that was left open, written down, so that the run can be repeated from its recipe."""
     recipe = job.recipe
     t = recipe.train
-    steps = t.steps or (0 if t.epochs else job.steps)
+    steps = t.steps or (0 if t.epochs or t.minutes else job.steps)
     threads = t.threads or (1 if recipe.model.width < SMALL else torch.get_num_threads())
     return recipe.model_copy(
         update={
@@ -252,6 +252,29 @@ def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:
             "train": t.model_copy(update={"steps": steps, "threads": threads}),
         }
     )
+
+
+def _in_minutes(recipe: Recipe, job: Job, begun: Recipe | None) -> Recipe:
+    """The recipe with steps in place of minutes: those of the run that was begun, or as many as there is time for."""
+    t, model = recipe.train, job.trained.model
+    if begun is not None:
+        steps = begun.train.steps
+    else:
+        with _threads(t.threads), products(t.precision):
+            trial = replace(_settings(recipe, job), steps=1, validate_every=t.validate_every or job.every)
+            steps = steps_within(60 * t.minutes, model, job.batches, trial, job.validate, recipe.seed)
+        say(f"steps: {steps}, for which there is time in {t.minutes:g} minutes")
+    return recipe.model_copy(update={"train": t.model_copy(update={"steps": steps, "minutes": 0.0})})
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _settings(recipe: Recipe, job: Job) -> Settings:

@@ -4,6 +4,7 @@ from clew.training.checkpoint import load_weights, save_weights
 from clew.training.files import read_json, write_atomic
 from clew.training.loop import Batches, Fitted, Settings, fit
 from clew.training.optim import make_optimizer, rate
+from clew.training.timing import steps_within
 
 __all__ = [
     "Batches",
@@ -15,5 +16,6 @@ __all__ = [
     "rate",
     "read_json",
     "save_weights",
+    "steps_within",
     "write_atomic",
 ]
