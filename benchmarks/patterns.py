@@ -26,13 +26,16 @@ import clew
 from clew.data.audio import read_sound
 from clew.data.series import split
 from clew.tasks import continuing
+from clew.tasks.picture import draw_traces
 from clew.tasks.train import read_for
 
 MINUTES = 30
 LOWER = ("nats", "wer", "rmse")
 STREAMED = 100  # sounds
+DRAWN, NEAT, LONGEST = 24, 0.5, 300  # characters from a model of handwriting: how many, at which temperature, steps
 ROOM = ("Temperature", "Humidity", "Light", "CO2", "HumidityRatio")
 BESIDE = (
+    "nats_a_stroke",
     "nats_after_the_first_frame",
     "rmse_beside_arx",
     "arx",
@@ -76,7 +79,7 @@ LINES = {
     "chorales": Line(
         "music-jsb-chorales", "train.jsonl.gz", {"nats_after_the_first_frame": 8.00}, "JSB Chorales, test"
     ),
-    "kanji": Line("handwriting-kanjivg", "train.jsonl.gz", {}, "KanjiVG, nats a point, test"),
+    "kanji": Line("handwriting-kanjivg", "train.jsonl.gz", {}, "KanjiVG, nats a step and a stroke, test"),
     "splice": Line("bio-splice-junctions", "splice.tsv", {"accuracy": 0.94}, "Splice junctions, a tenth", seeds=3),
     "protein": Line("bio-protein-secondary", "train.tsv", {"accuracy": 0.63}, "Secondary structure, Q3, test", seeds=3),
     "tox21": Line("chem-tox21", "tox21.csv.gz", {"auc": 0.74}, "Tox21, mean AUC of 12, a random tenth"),
@@ -105,6 +108,9 @@ def more_of(name: str, run: Path, source: Path) -> dict[str, Any]:
         return {"streams_like_the_whole": streamed(run, source.parent / "test.csv")}
     if name in ("buck", "generator"):
         return beside_arx(name, run, source)
+    if name == "kanji":
+        drawn(run)
+        return {"nats_a_stroke": a_stroke(run, source.parent / "test.jsonl.gz")}
     if name == "chorales":
         return {"nats_after_the_first_frame": after_first(run, source.parent / "test.jsonl.gz")}
     return {}
@@ -142,6 +148,21 @@ def beside_arx(name: str, run: Path, source: Path) -> dict[str, Any]:
     error = arx.rmse(linear.simulate(test[0]), test[1])
     said = {"rmse": error, "valid_rmse": arx.rmse(linear.simulate(valid[0]), valid[1]), "order": linear.order}
     return {"arx": said, "rmse_beside_arx": json.loads((run / "metrics.json").read_text())["metrics"]["rmse"] / error}
+
+
+def drawn(run: Path) -> None:
+    """A picture of what the model draws from nothing."""
+    tracer = clew.load(run)
+    pieces = [list(tracer.compose([], length=LONGEST, temperature=NEAT, seed=seed)) for seed in range(DRAWN)]
+    draw_traces(ROOT / "docs" / "handwriting.svg", pieces, tracer.flags.tolist())
+
+
+def a_stroke(run: Path, test: Path) -> float:
+    """Nats for each time that the pen is lifted, which the third number of a step says."""
+    tracer = clew.load(run)
+    drawings = continuing.documents([read_for(run, test)], tracer.read)
+    whole = tracer.nats([tracer.example(drawing) for drawing in drawings])
+    return whole.result()["nats"] * whole.n / sum(drawing.raw[:, 2].sum() for drawing in drawings)
 
 
 def after_first(run: Path, test: Path) -> float:
