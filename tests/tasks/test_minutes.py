@@ -34,7 +34,7 @@ def test_more_minutes_are_more_steps(files, tmp_path: Path) -> None:
     file, own = RUNS["classify"]
     settings = {name: value for name, value in {**FAST, **own}.items() if name not in ("steps", "epochs")}
     few, many = (
-        clew.train(files[file], tmp_path / str(minutes), minutes=minutes, patience=1, **settings)
+        clew.train(files[file], tmp_path / str(minutes), minutes=minutes, **{**settings, "patience": 1})
         for minutes in (0.002, 0.2)
     )
     steps = [RunFolder(tmp_path / str(minutes)).recipe().train.steps for minutes in (0.002, 0.2)]
@@ -46,9 +46,10 @@ def test_a_run_goes_on_with_the_steps_that_it_was_begun_with(files, tmp_path: Pa
     file, own = RUNS["classify"]
     settings = {name: value for name, value in {**FAST, **own}.items() if name not in ("steps", "epochs")}
     begun = clew.train(files[file], tmp_path / "run", minutes=MINUTES, **settings)
-    (tmp_path / "run" / "metrics.json").unlink()
-    again = clew.train(files[file], tmp_path / "run", minutes=50, resume=True, **settings)
-    assert again["steps"] == begun["steps"]
+    for said in ({"minutes": 50}, {"overrides": ["train.minutes=50"]}, {}):
+        (tmp_path / "run" / "metrics.json").unlink()
+        again = clew.train(files[file], tmp_path / "run", resume=True, **said, **settings)
+        assert again["steps"] == begun["steps"]
 
 
 @pytest.mark.parametrize("beside", [{"steps": 5}, {"epochs": 5}])

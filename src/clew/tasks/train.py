@@ -93,6 +93,8 @@ def train(
     """
     folder = RunFolder(out)
     raw, file = _start(folder, recipe, resume, settings)
+    if resume and folder.begun():
+        raw, overrides = _begun(raw, overrides, folder.recipe())
     asked = config.build(raw, overrides, file)
     names = _names(sources)
     folder.check_free(resume=resume)
@@ -108,7 +110,7 @@ def train(
     recipe = _resolved(job, names, tables[0].header)
     model = job.trained.model.to(device)
     if recipe.train.minutes:
-        recipe = _in_minutes(recipe, job, folder.recipe() if resume and folder.begun() else None)
+        recipe = _in_minutes(recipe, job)
     data = {"sha256": _digest(tables), "rows": sum(table.rows for table in tables)}
 
     folder.create()
@@ -254,16 +256,21 @@ def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:
     )
 
 
-def _in_minutes(recipe: Recipe, job: Job, begun: Recipe | None) -> Recipe:
-    """The recipe with steps in place of minutes: those of the run that was begun, or as many as there is time for."""
+def _begun(raw: dict[str, Any], overrides: Sequence[str], begun: Recipe) -> tuple[dict[str, Any], list[str]]:
+    """What was said, with the steps that a run was begun with in place of minutes."""
+    table = raw.get("train")
+    if isinstance(table, dict) and table.pop("minutes", None):
+        table["steps"] = begun.train.steps
+    return raw, [one for one in overrides if one.partition("=")[0].strip() not in ("minutes", "train.minutes")]
+
+
+def _in_minutes(recipe: Recipe, job: Job) -> Recipe:
+    """The recipe with steps in place of minutes: as many as there is time for."""
     t, model = recipe.train, job.trained.model
-    if begun is not None:
-        steps = begun.train.steps
-    else:
-        with _threads(t.threads), products(t.precision):
-            trial = replace(_settings(recipe, job), steps=1, validate_every=t.validate_every or job.every)
-            steps = steps_within(60 * t.minutes, model, job.batches, trial, job.validate, recipe.seed)
-        say(f"steps: {steps}, for which there is time in {t.minutes:g} minutes")
+    with _threads(t.threads), products(t.precision):
+        trial = replace(_settings(recipe, job), steps=1, validate_every=t.validate_every or job.every)
+        steps = steps_within(60 * t.minutes, model, job.batches, trial, job.validate, recipe.seed)
+    say(f"steps: {steps}, for which there is time in {t.minutes:g} minutes")
     return recipe.model_copy(update={"train": t.model_copy(update={"steps": steps, "minutes": 0.0})})
 
 
