@@ -104,7 +104,7 @@ def test_complaints_name_the_key_the_value_and_what_is_allowed(override, said):
     ("tables", "said"),
     [
         ({"data": {"valid": 0.45, "test": 0.45}}, "valid and test together"),
-        ({"train": {"epochs": 1, "steps": 1}}, "epochs or steps"),
+        ({"train": {"epochs": 1, "steps": 1}}, "one of epochs, steps and minutes"),
         ({"train": "series.csv"}, "train: should be a table"),
     ],
 )

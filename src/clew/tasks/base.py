@@ -109,7 +109,8 @@ class Job:
         batches: of the training part.
         validate: metrics on the validation part; the lowest "loss" is the best.
         test: scores on the held-out part; asked once, at the end.
-        every: steps between validations where the recipe says nothing.
+        every: steps between validations where the recipe says nothing, at most;
+        validations: and there are as many of them, where there are steps enough.
         steps: updates where the recipe names neither steps nor epochs.
         facts: what `metrics.json` holds beside the metrics.
         draw: pictures for the run folder.
@@ -122,6 +123,7 @@ class Job:
     test: Callable[[], Scores]
     every: int
     steps: int = 0
+    validations: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
     draw: Callable[[Path], None] | None = None
 

@@ -6,7 +6,6 @@ B rows, T steps, P numbers predicted
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -210,9 +209,7 @@ def job(
     facts = {**facts, "parts": {"train": len(train), "valid": len(valid), "test": len(test)}}
     if seen := shared(*(keys([document.raw for document in part]) for part in (train, test))):
         facts["test_seen_in_training"] = seen
-    steps = t.steps or t.epochs * len(batches)
-    every_steps = max(1, min(500, math.ceil(steps / 10))) if steps else 500
-    return Job(recipe, trained, batches, validate, lambda: trained.score(test), every=every_steps, facts=facts)
+    return Job(recipe, trained, batches, validate, lambda: trained.score(test), every=500, validations=10, facts=facts)
 
 
 def _first_steps(examples: Sequence[Example], most: int) -> list[Example]:

@@ -269,7 +269,8 @@ def _in_minutes(recipe: Recipe, job: Job) -> Recipe:
     t, model = recipe.train, job.trained.model
     with _threads(t.threads), products(t.precision):
         trial = replace(_settings(recipe, job), steps=1, validate_every=t.validate_every or job.every)
-        steps = steps_within(60 * t.minutes, model, job.batches, trial, job.validate, recipe.seed)
+        least = 0 if t.validate_every else job.validations
+        steps = steps_within(60 * t.minutes, model, job.batches, trial, job.validate, least, recipe.seed)
     say(f"steps: {steps}, for which there is time in {t.minutes:g} minutes")
     return recipe.model_copy(update={"train": t.model_copy(update={"steps": steps, "minutes": 0.0})})
 
@@ -296,7 +297,7 @@ def _settings(recipe: Recipe, job: Job) -> Settings:
         weight_decay=t.weight_decay,
         accumulate=t.accumulate,
         patience=t.patience,
-        validate_every=t.validate_every or min(job.every, steps),
+        validate_every=t.validate_every or min(job.every, -(-steps // job.validations)),
         checkpoint_every=t.checkpoint_every,
     )
 

@@ -24,6 +24,7 @@ def steps_within(
     batches: Batches,
     settings: Settings,
     validate: Callable[[], dict[str, float]] | None = None,
+    least: int = 0,
     seed: int = 0,
 ) -> int:
     """Updates, with the validations between them, that take so many seconds here and now; at least one.
@@ -32,6 +33,7 @@ def steps_within(
 
     Args:
         settings: as for `fit`; its `steps` say nothing.
+        least: validations that there are at any rate.
     """
 
     def rate(steps: int) -> float:
@@ -42,12 +44,14 @@ def steps_within(
         return fitted.steps_per_second
 
     fits = SHARE * seconds * rate(WARM)
-    a_step = 1.0 / rate(max(WARM, min(TRIED, int(fits))))
+    a_step, a_validation = 1.0 / rate(max(WARM, min(TRIED, int(fits)))), 0.0
     if validate is not None:
         started = time.perf_counter()
         model.eval()
         with torch.no_grad(), torch.random.fork_rng([]):
             validate()
         model.train()
-        a_step += (time.perf_counter() - started) / settings.validate_every
-    return max(1, int(USED * seconds / a_step))
+        a_validation = time.perf_counter() - started
+    often = USED * seconds / (a_step + a_validation / settings.validate_every)
+    seldom = (USED * seconds - least * a_validation) / a_step
+    return max(1, int(min(often, seldom)))
