@@ -10,7 +10,6 @@ results/7/NAME.json.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -25,15 +24,16 @@ from result import ROOT, commit, write
 import clew
 from clew.data.audio import read_sound
 from clew.data.series import split
+from clew.data.table import numeric
 from clew.tasks import continuing
 from clew.tasks.picture import draw_traces
+from clew.tasks.run import RunFolder
 from clew.tasks.train import read_for
 
 MINUTES = 30
 LOWER = ("nats", "wer", "rmse")
 STREAMED = 100  # sounds
 DRAWN, NEAT, LONGEST = 24, 0.5, 300  # characters from a model of handwriting: how many, at which temperature, steps
-ROOM = ("Temperature", "Humidity", "Light", "CO2", "HumidityRatio")
 BESIDE = (
     "nats_a_stroke",
     "nats_after_the_first_frame",
@@ -102,14 +102,15 @@ def more_of(name: str, run: Path, source: Path) -> dict[str, Any]:
     """What a line says beside its metrics."""
     if name == "occupancy":
         second = clew.evaluate(run, source.parent / "datatest2.csv")
-        recipe, dark = ROOT / "recipes" / "occupancy.toml", [name for name in ROOM if name != "Light"]
+        recipe = RunFolder(run).recipe()
+        dark = [name for name in recipe.data.inputs if name != "Light"]
         without = clew.train(source, run.with_name("dark"), recipe=recipe, inputs=dark, progress=False)
         beside = {"test_2": second["metrics"], "test_2_baseline": second["baseline"]}
         return {**beside, "without_light": {key: without[key] for key in ("metrics", "valid", "seconds")}}
     if name == "strings":
         return {"streams_like_the_whole": streamed(run, source.parent / "test.csv")}
     if name in ("buck", "generator"):
-        return beside_arx(name, run, source)
+        return beside_arx(run, source)
     if name == "kanji":
         drawn(run)
         return {"nats_a_stroke": a_stroke(run, source.parent / "test.jsonl.gz")}
@@ -134,22 +135,23 @@ def streamed(run: Path, test: Path) -> float:
     return same / table.rows
 
 
-def beside_arx(name: str, run: Path, source: Path) -> dict[str, Any]:
+def beside_arx(run: Path, source: Path) -> dict[str, Any]:
     """The error beside that of a linear model, which is chosen on the same parts."""
-    columns, fractions = ((1, 2), (0.2, 0.0)) if name == "buck" else ((0, 1), (0.15, 0.15))  # as in the recipes
+    data = RunFolder(run).recipe().data
 
-    def read(file: Path) -> np.ndarray:
-        return np.loadtxt(file, delimiter=",", skiprows=1, usecols=columns)
+    def read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+        table = read_for(run, file)
+        return numeric(table, data.inputs[0]), numeric(table, data.target)
 
-    series = read(source)
-    parts = [series[where] for where in split(len(series), *fractions)]
-    if name == "buck":
-        parts[2] = read(source.with_name("buck_valid.csv"))
-    train, valid, test = ((part[:, 0], part[:, 1]) for part in parts)
+    u, y = read(source)
+    cuts = split(len(y), *(part if isinstance(part, float) else 0.0 for part in (data.valid, data.test)))
+    train, valid, test = ((u[part], y[part]) for part in cuts)
+    if isinstance(data.test, str):
+        test = read(source.with_name(data.test))
     linear = arx.chosen(train, valid)
     error = arx.rmse(linear.simulate(test[0]), test[1])
     said = {"rmse": error, "valid_rmse": arx.rmse(linear.simulate(valid[0]), valid[1]), "order": linear.order}
-    return {"arx": said, "rmse_beside_arx": json.loads((run / "metrics.json").read_text())["metrics"]["rmse"] / error}
+    return {"arx": said, "rmse_beside_arx": RunFolder(run).metrics()["metrics"]["rmse"] / error}
 
 
 def drawn(run: Path) -> None:

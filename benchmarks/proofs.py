@@ -80,6 +80,33 @@ PROOFS = {
         " each other, a model that never ends",
         "clear errors or bounded results, a test for each, none failing",
     ),
+    "7/crf": (
+        ["tests/models/test_chain.py"],
+        "the linear-chain CRF's normaliser, marginals, best path and gradients",
+        "those of the enumeration of all paths",
+    ),
+    "7/log_mel": (
+        ["tests/data/test_audio.py", "tests/tasks/test_transcribe.py"],
+        "log-mel frames of chunks and of the whole sound, and what is heard in them; silent, clipped, stereo,"
+        " wrong-rate, cut and other files",
+        "equal, and a clear error for each, none failing",
+    ),
+    "7/sets": (
+        ["tests/models/test_slots.py", "tests/metrics/test_matched_sets.py", "tests/tasks/test_sets.py"],
+        "matching, Sinkhorn's and Chamfer's loss of a set in another order; the ordered loss beside them",
+        "equal to 1e-14; the ordered loss is not, and learns less where the order means nothing",
+    ),
+    "7/detector": (
+        ["tests/tasks/test_detect.py"],
+        "a detector where one step in a hundred is an event, and its stream",
+        "an event f1 above 0.5, where no events at all would have 0",
+    ),
+    "7/bad_input": (
+        ["tests/data/test_audio.py", "tests/data/test_arrays.py", "tests/tasks/test_refusals.py"]
+        + [f"tests/tasks/test_{name}.py" for name in ("sets", "multitask", "continuing", "patterns", "transcribe")],
+        "bad sounds, images, arrays, keys, traces, sets; labels outside the list; images of another size",
+        "clear errors, a test for each, none failing",
+    ),
     "3/lanes": (
         ["tests/training/test_truncated.py"],
         "k2 = T gives the gradient of full BPTT; windows carry the state of the whole pass; accumulated gradients are"

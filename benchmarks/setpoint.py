@@ -2,9 +2,9 @@
 
 python benchmarks/setpoint.py [--data FOLDER] [--quick]
 
-What is driven in the simulation is another model than the one that looks ahead (an LSTM of the whole record beside the
-recipe's GRU of its first 70%), and what is measured of it has noise as large as its own error on the last part. The
-machine is switched on or off at each step, as it was when it was recorded.
+What is driven in the simulation is another model than the one that looks ahead (an LSTM of the first nine tenths of the
+record beside the recipe's GRU of its first 70%), and what is measured of it has noise as large as its own error on the
+last twentieth. The machine is switched on or off at each step, as it was when it was recorded.
 
 ahead    tries every way to switch over the next H steps, and does the first of the one whose voltages, corrected by
          what the model has been wrong by, lie nearest to what is wanted (receding horizon)
@@ -83,8 +83,8 @@ class PI:
     def __call__(self, wanted: float, measured: float) -> float:
         error = (wanted - measured) / 1000.0
         asked = self.kp * error + self.ki * (self.sum + error)
-        if 0.0 <= asked <= ON or error * asked < 0.0 or (asked > ON and error < 0.0):
-            self.sum += error  # no more where the input is at its end (anti-windup)
+        if 0.0 <= asked <= ON or error * asked < 0.0:
+            self.sum += error  # not further where the input is at its end (anti-windup)
         asked = min(max(asked, 0.0), ON)
         if not self.spread:
             return ON * (asked > ON / 2)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ SETTINGS = {
 BUMP = (0.5, 1.5, 2.0, 1.5, 0.7, 0.3)
 
 
-def series(n: int, seed: int) -> list[tuple[float, str]]:
+def series(n: int, seed: int, apart: tuple[int, int] = (15, 60)) -> list[tuple[float, str]]:
     """Noise with bumps; an event is where one begins. A single high step is none."""
     r = random.Random(seed)
     x, events, t = [r.gauss(0, 0.2) + 1.5 * (r.random() < 0.03) for _ in range(n)], ["quiet"] * n, 20
@@ -28,7 +29,7 @@ def series(n: int, seed: int) -> list[tuple[float, str]]:
         for k, height in enumerate(BUMP):
             x[t + k] += height
         events[t : t + 3] = ["bump"] * 3  # one event, though three steps are called so
-        t += r.randint(15, 60)
+        t += r.randint(*apart)
     return list(zip(x, events, strict=True))
 
 
@@ -50,6 +51,16 @@ def test_events_are_found(run: Path) -> None:
     assert found["metrics"].keys() >= {"f1", "precision", "recall"}
     assert found["metrics"]["f1"] > 0.3 + found["baseline"]["even"]["f1"]
     assert abs(found["metrics"]["delay"]) <= 2
+
+
+def test_one_step_in_a_hundred(tmp_path: Path) -> None:
+    """What calls no step an event, which is right at 99 of 100, has an f1 of 0."""
+    rows = series(6000, 1, (60, 140))
+    begins = sum(a != b == "bump" for (_, a), (_, b) in pairwise(rows))
+    assert 0.008 < begins / len(rows) < 0.012
+    (tmp_path / "rare.csv").write_text("x,what\n" + "".join(f"{x:.3f},{what}\n" for x, what in rows))
+    found = clew.train(tmp_path / "rare.csv", tmp_path / "run", target="what", **SETTINGS)
+    assert found["metrics"]["f1"] > 0.5
 
 
 def test_a_stream_says_the_same_two_steps_later(run: Path, table: Path, run_clew) -> None:

@@ -16,10 +16,14 @@ from clew.tasks.run import RunFolder
 MINUTES = 0.02
 
 
+def lengthless(run: str) -> dict[str, object]:
+    """The settings of a small run, without what says how long it is."""
+    return {name: value for name, value in {**FAST, **RUNS[run][1]}.items() if name not in ("steps", "epochs")}
+
+
 @pytest.mark.parametrize("run", ["classify", "generate", "series"])
 def test_minutes_are_steps_that_are_written_down(files, tmp_path: Path, run: str, capsys) -> None:
-    file, own = RUNS[run]
-    settings = {name: value for name, value in {**FAST, **own}.items() if name not in ("steps", "epochs")}
+    file, settings = RUNS[run][0], lengthless(run)
     timed = clew.train(files[file], tmp_path / "timed", minutes=MINUTES, **settings)
     kept = RunFolder(tmp_path / "timed").recipe().train
     assert (kept.steps, kept.minutes, kept.epochs) == (timed["steps"], 0, 0)
@@ -31,22 +35,24 @@ def test_minutes_are_steps_that_are_written_down(files, tmp_path: Path, run: str
 
 
 def test_more_minutes_are_more_steps(files, tmp_path: Path) -> None:
-    file, own = RUNS["classify"]
-    settings = {name: value for name, value in {**FAST, **own}.items() if name not in ("steps", "epochs")}
-    few, many = (
+    file, settings = RUNS["classify"][0], lengthless("classify")
+    steps = []
+    for minutes in (0.002, 0.2):
         clew.train(files[file], tmp_path / str(minutes), minutes=minutes, **{**settings, "patience": 1})
-        for minutes in (0.002, 0.2)
-    )
-    steps = [RunFolder(tmp_path / str(minutes)).recipe().train.steps for minutes in (0.002, 0.2)]
+        steps.append(RunFolder(tmp_path / str(minutes)).recipe().train.steps)
     assert 1 <= steps[0] < steps[1]
-    assert few["steps"] <= many["steps"]
 
 
 def test_a_run_goes_on_with_the_steps_that_it_was_begun_with(files, tmp_path: Path) -> None:
-    file, own = RUNS["classify"]
-    settings = {name: value for name, value in {**FAST, **own}.items() if name not in ("steps", "epochs")}
+    file, settings = RUNS["classify"][0], lengthless("classify")
     begun = clew.train(files[file], tmp_path / "run", minutes=MINUTES, **settings)
-    for said in ({"minutes": 50}, {"overrides": ["train.minutes=50"]}, {}):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('task = "classify"\n[train]\nminutes = 50\n')
+    bare = tmp_path / "bare.toml"
+    bare.write_text('task = "classify"\n')
+    asked = [{"minutes": 50}, {"overrides": ["train.minutes=50"]}, {}, {"recipe": recipe}]
+    asked.append({"recipe": bare, "overrides": ["minutes=50"]})
+    for said in asked:
         (tmp_path / "run" / "metrics.json").unlink()
         again = clew.train(files[file], tmp_path / "run", resume=True, **said, **settings)
         assert again["steps"] == begun["steps"]

@@ -56,15 +56,17 @@ def stopping(at: int, how: type[BaseException]) -> Any:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The uninterrupted runs: one to the end, one that stops early."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("done", "early")}
-    assert train(folders["done"])[1].stopped == "done"
-    assert train(folders["early"], monitor="worse", settings=EARLY)[1].stopped == "early"
+    """The uninterrupted runs: one to the end, one that stops early, one whose weights are averaged."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in RUNS}
+    for name, folder in folders.items():
+        assert train(folder, **RUNS[name])[1].stopped == ENDS[name]
     return folders
 
 
 EARLY = dataclasses.replace(SETTINGS, patience=3, lr=3e-2)
-RUNS = {"done": {}, "early": {"monitor": "worse", "settings": EARLY}}
+MEAN = dataclasses.replace(SETTINGS, average=0.9)
+RUNS = {"done": {}, "early": {"monitor": "worse", "settings": EARLY}, "mean": {"settings": MEAN}}
+ENDS = {"done": "done", "early": "early", "mean": "done"}
 
 
 @pytest.mark.parametrize("how", [Crash, KeyboardInterrupt])
@@ -83,10 +85,10 @@ def test_random_stops(how: type[BaseException], run: str, trial: int, whole: dic
             saved, _ = checkpoint.newest(tmp_path / "checkpoints")
             assert (saved.step if saved else 0) == stop
     model, fitted = train(tmp_path, resume=True, **RUNS[run])
-    assert fitted.stopped == run
+    assert fitted.stopped == ENDS[run]
     assert_same(tmp_path, whole[run])
     again, same = train(tmp_path, stopping(end, Crash), resume=True, **RUNS[run])  # asks for no batch
-    assert (same.stopped, same.best, same.best_step) == (run, fitted.best, fitted.best_step)
+    assert (same.stopped, same.best, same.best_step) == (ENDS[run], fitted.best, fitted.best_step)
     for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 

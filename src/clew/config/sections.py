@@ -161,7 +161,7 @@ class Model(Section):
     crf: bool = False
     """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""
     components: AtLeastOne = 20
-    """Gaussians of the mixture by which the next numbers of a trace are drawn."""
+    """Of the mixture that what comes next is drawn from: Gaussians of a trace, chords of music; 1 = each key by itself."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
     cell_options: dict[str, bool | int | float | str | list[float]] = {}
@@ -187,6 +187,9 @@ class Train(Section):
     """The largest norm of the gradients; 0 = no clipping."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     """AdamW's weight decay, on matrices only."""
+    average: Fraction = 0.0
+    """How much of a running mean of the weights each step leaves, as 0.999; it is this mean that is validated and kept.
+    0 = the weights themselves."""
     patience: Count = 10
     """Stop after so many validations without a new best; 0 = never."""
     window: Count | Literal["auto"] = 0

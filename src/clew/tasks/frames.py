@@ -1,8 +1,9 @@
 """Generate, of sets: what sounds together at each step, and what comes next (polyphonic music).
 
 read         a column of lists of steps, each a list of whole numbers from 0: the keys that sound
-model        a stack of recurrences over frames, each key there or not given all before (Boulanger-Lewandowski et al.
-             2012, arXiv:1206.6392, section 4: the RNN's own outputs)
+model        a stack of recurrences over frames, and a mixture that says which keys sound together given all before
+             (`models.heads.together`; with one component each key by itself: Boulanger-Lewandowski et al. 2012,
+             arXiv:1206.6392, section 4)
 baseline     how often each key sounds in the training part
 metrics      nats, bits, perplexity, each of a frame, summed over its keys
 predictions  how well each document is foreseen
@@ -28,7 +29,7 @@ from clew.data.table import Table, kind
 from clew.errors import DataError, read_back
 from clew.metrics import Tokens
 from clew.models import Single, body_of
-from clew.models.heads.binary import BinaryHead
+from clew.models.heads.together import TogetherHead
 from clew.tasks import continuing
 from clew.tasks.base import Cells, Heard, Job
 from clew.tasks.continuing import Continuer, Document
@@ -53,7 +54,12 @@ class Composer(Continuer):
 
     @property
     def wide(self) -> int:
-        return len(self.shares)
+        return self.head.readout.out_features
+
+    @property
+    def head(self) -> TogetherHead:
+        assert isinstance(self.model.head, TogetherHead)
+        return self.model.head
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": KIND, "column": self.column, "shares": self.shares.tolist()}
@@ -63,13 +69,13 @@ class Composer(Continuer):
 
     def example(self, document: Document) -> Example:
         try:
-            return _example(document.raw, self.wide)
+            return _example(document.raw, len(self.shares))
         except DataError as error:
             place = {"file": document.file, "row": document.row, "column": self.column}
             raise DataError(error.what, **place, hint=error.hint) from error
 
     def surprise(self, predicted: Tensor, follows: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(predicted, follows, reduction="none").sum(-1)
+        return self.head.surprise(predicted, follows)
 
     def baseline(self, examples: Sequence[Example]) -> dict[str, Tokens]:
         held_out, naive = np.concatenate([example.target for example in examples]), Tokens()
@@ -79,20 +85,20 @@ class Composer(Continuer):
         return {"frequencies": naive}
 
     def opening(self) -> np.ndarray:
-        return _opening(self.wide)
+        return _opening(len(self.shares))
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         keys = value.get("keys") if isinstance(value, Mapping) else value
         if not isinstance(keys, list) or not all(is_key(key) for key in keys):
             raise DataError(f"expected keys, got {str(value)[:40]!r}", hint="a frame is a list of keys: [60, 64, 67]")
-        return _seen(_sounding([[int(key) for key in keys]], self.wide)), None
+        return _seen(_sounding([[int(key) for key in keys]], len(self.shares))), None
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """How surprising what was read is, and which keys are likely next."""
         assert heard.before is not None, "a stream opens with what stands before all documents"
         foreseen = torch.cat([heard.before[:, None], heard.y[:, :-1]], 1)
         given = torch.as_tensor(heard.x[None, :, :-1], dtype=foreseen.dtype, device=foreseen.device)
-        p, likely = torch.sigmoid(heard.y[0, -1]).topk(min(LIKELY, self.wide))
+        p, likely = self.head.shares(heard.y[0, -1]).topk(min(LIKELY, len(self.shares)))
         following = {str(key): round(share, 6) for key, share in zip(likely.tolist(), p.tolist(), strict=True)}
         return {"frames": len(heard.x), "nats": float(self.surprise(foreseen, given).mean()), "next": following}
 
@@ -102,14 +108,12 @@ class Composer(Continuer):
         self.model.eval()
         draws = torch.Generator().manual_seed(seed)
         x = np.concatenate([self.opening(), *(self.from_line(frame)[0] for frame in prompt)])
-        logits, state = self.model(torch.from_numpy(x)[None])
-        y_BK = logits[:, -1]
+        predicted, state = self.model(torch.from_numpy(x)[None])
+        y_BP = predicted[:, -1]
         for _ in range(length):
-            sounds = (
-                y_BK > 0 if temperature == 0 else torch.bernoulli(torch.sigmoid(y_BK / temperature), generator=draws)
-            )
-            yield torch.nonzero(sounds[0])[:, 0].tolist()
-            y_BK, state = self.model.step(F.pad(sounds.to(y_BK.dtype), (0, 1)), state)
+            sounds_BK = self.head.draw(y_BP, draws, temperature)
+            yield torch.nonzero(sounds_BK[0])[:, 0].tolist()
+            y_BP, state = self.model.step(F.pad(sounds_BK, (0, 1)), state)
 
 
 def are_frames(table: Table, column: str) -> bool:
@@ -141,7 +145,7 @@ def moved(pieces: Sequence[list[Frame]], most: int, keys: int) -> list[list[Fram
 
 
 def prepare(recipe: Recipe, tables: list[Table], cells: Cells | None, column: str) -> Job:
-    recipe = continuing.without_units(recipe, "frames of keys", "model.components")
+    recipe = continuing.without_units(recipe, "frames of keys")
     d = recipe.data
     split = continuing.parts(recipe, tables, lambda table: lists_of_keys(table, column), keys_of)
     pieces = [document.raw for document in split[0]]
@@ -192,5 +196,6 @@ def _seen(frames: np.ndarray) -> np.ndarray:
 
 
 def _model(recipe: Recipe, shares: np.ndarray, cells: Cells | None) -> Single:
-    stack = body_of(recipe.model, len(shares) + 1, cells)
-    return Single(stack, BinaryHead(stack.output_size, torch.from_numpy(shares).float(), recipe.model.dropout))
+    m, shares_K = recipe.model, torch.from_numpy(shares).float()
+    stack = body_of(m, len(shares) + 1, cells)
+    return Single(stack, TogetherHead(stack.output_size, shares_K, m.components, m.dropout))

@@ -258,10 +258,11 @@ def _resolved(job: Job, names: list[str | Path], header: bool) -> Recipe:
 
 def _begun(raw: dict[str, Any], overrides: Sequence[str], begun: Recipe) -> tuple[dict[str, Any], list[str]]:
     """What was said, with the steps that a run was begun with in place of minutes."""
-    table = raw.get("train")
-    if isinstance(table, dict) and table.pop("minutes", None):
+    kept = [one for one in overrides if one.partition("=")[0].strip() not in ("minutes", "train.minutes")]
+    table = raw.setdefault("train", {})
+    if isinstance(table, dict) and (table.pop("minutes", None) or len(kept) < len(overrides)):
         table["steps"] = begun.train.steps
-    return raw, [one for one in overrides if one.partition("=")[0].strip() not in ("minutes", "train.minutes")]
+    return raw, kept
 
 
 def _in_minutes(recipe: Recipe, job: Job) -> Recipe:
@@ -295,6 +296,7 @@ def _settings(recipe: Recipe, job: Job) -> Settings:
         warmup=t.warmup,
         clip=t.clip,
         weight_decay=t.weight_decay,
+        average=t.average,
         accumulate=t.accumulate,
         patience=t.patience,
         validate_every=t.validate_every or min(job.every, -(-steps // job.validations)),

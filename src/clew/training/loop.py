@@ -37,6 +37,8 @@ class Settings:
         warmup: the fraction of the steps over which the rate rises.
         clip: the largest norm of the gradients; 0 = no clipping.
         weight_decay: of AdamW, on matrices only.
+        average: how much of a running mean of the weights each step leaves; it is this mean that is validated and kept
+            (Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4)). 0 = the weights themselves.
         accumulate: batches whose gradients make one update, each weighed by its `losses` (1 without them): the
             gradient of one large batch, in the memory of a small one.
         patience: stop after so many validations without a new best; 0 = never.
@@ -49,6 +51,7 @@ class Settings:
     warmup: float = 0.05
     clip: float = 1.0
     weight_decay: float = 0.0
+    average: float = 0.0
     accumulate: int = 1
     patience: int = 0
     validate_every: int = 100
@@ -172,6 +175,7 @@ def _update(state: TrainingState, batches: list[Any], settings: Settings, carrie
     for group in state.optimizer.param_groups:
         group["lr"] = _rate(counts.step, settings)
     state.optimizer.step()
+    state.follow(settings.average)
     state.keep_random()
     state.carried = carried
     counts.step, counts.count = counts.step + 1, counts.count + 1
@@ -192,19 +196,19 @@ def _validation(
     if validate is None:
         counts.best_step, counts.best = counts.step, {"loss": loss}
     else:
-        model.eval()
-        # What a validation draws at random must not move the training.
-        with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []), torch.no_grad():
-            metrics = {name: float(value) for name, value in validate().items()}
-        model.train()
-        if monitor not in metrics:
-            raise TrainingError(f"the validation gives no '{monitor}'", hint=did_you_mean(monitor, metrics))
-        value, best = metrics[monitor], counts.best.get(monitor, math.inf)
-        if value < best:  # never true of a NaN
-            state.keep_best()
-            counts.best_step, counts.best, counts.bad = counts.step, metrics, 0
-        else:
-            counts.bad += 1
+        with state.averaged():
+            model.eval()
+            # What a validation draws at random must not move the training.
+            with torch.random.fork_rng([state.device] if state.device.type == "cuda" else []), torch.no_grad():
+                metrics = {name: float(value) for name, value in validate().items()}
+            model.train()
+            if monitor not in metrics:
+                raise TrainingError(f"the validation gives no '{monitor}'", hint=did_you_mean(monitor, metrics))
+            if metrics[monitor] < counts.best.get(monitor, math.inf):  # never true of a NaN
+                state.keep_best()
+                counts.best_step, counts.best, counts.bad = counts.step, metrics, 0
+            else:
+                counts.bad += 1
     counts.loss_sum, counts.norm_sum, counts.count, counts.validated = 0.0, 0.0, 0, counts.step
     return {
         "step": counts.step,

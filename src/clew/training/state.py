@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from clew import tree
 from clew.errors import RunError
@@ -40,7 +43,7 @@ class Counts:
 
 
 class TrainingState:
-    """Model, best weights, optimizer, random state and counts.
+    """Model, mean and best weights, optimizer, random state and counts.
 
     The random state is torch's alone: the loop draws from nothing else, batches are a pure function of seed and step,
     and a model's or a validation's own use of Python's or NumPy's generator is its own affair.
@@ -54,6 +57,7 @@ class TrainingState:
         self.device = self.parameters[0].device
         self.counts = Counts()
         self.best: dict[str, Tensor] = {}
+        self.mean: list[Tensor] = []  # of each parameter, over the steps; [] where none is kept
         self.carried: State | None = None  # of the recurrence, from one batch to the next
         self._saved = (0, 0)
         self._began = time.perf_counter()
@@ -76,15 +80,42 @@ class TrainingState:
         if self.device.type == "cuda":
             self.random["cuda"] = torch.cuda.get_rng_state(self.device)
 
+    def follow(self, keep: float) -> None:
+        """Move the mean of the weights towards what they are now; of what it was it keeps so much, less at first."""
+        if keep:
+            now: list[Any] = [p.detach() for p in self.parameters]
+            if self.mean:
+                step = self.counts.step
+                get_ema_multi_avg_fn(min(keep, (1 + step) / (10 + step)))(self.mean, now, None)
+            else:
+                self.mean = [p.clone() for p in now]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """In this block the model holds the mean weights, where they are kept."""
+        own = [p.detach().clone() for p in self.parameters] if self.mean else []
+        self._put(self.mean)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, weights: list[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, weights, strict=bool(weights)):
+            parameter.copy_(value)
+
     def keep_best(self) -> None:
         """Remember the weights as they are now as the best. Raises TrainingError if they are not finite."""
         self._check()
         self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def load_best(self) -> None:
-        """Put the best weights into the model; before the first validation the last ones are all there is."""
+        """Put the best weights into the model; before the first validation there are the last, or their mean."""
         if self.best:
             self.model.load_state_dict(self.best)
+        else:
+            self._put(self.mean)
 
     def save(self) -> None:
         """Write a checkpoint, unless this very state was written already or there is no folder.
@@ -101,6 +132,7 @@ class TrainingState:
         groups = {
             "model": self.model.state_dict(),
             "best": self.best,
+            "mean": dict(zip(dict(self.model.named_parameters()), self.mean, strict=bool(self.mean))),
             "optimizer": optimizer_tensors(self.optimizer, self.model),
             "random": self.random,
             "carried": {} if self.carried is None else tree.to_named(self.carried),
@@ -121,13 +153,16 @@ class TrainingState:
         if changed:
             hint = "resume with the old settings, or train anew without resuming"
             raise RunError(f"cannot resume with other settings: {'; '.join(changed)}", file=self.folder, hint=hint)
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}, "random": {}, "carried": {}}
+        names = ("model", "best", "mean", "optimizer", "random", "carried")
+        groups: dict[str, dict[str, Tensor]] = {name: {} for name in names}
         for full, value in saved.tensors.items():
             group, _, name = full.partition("/")
             groups.setdefault(group, {})[name] = value
         fill(self.model, groups["model"], self.folder)
         fill_optimizer(self.optimizer, self.model, groups["optimizer"])
         self.best = {name: value.to(self.device) for name, value in groups["best"].items()}
+        mean = groups["mean"]
+        self.mean = [mean[name].to(self.device) for name, _ in self.model.named_parameters()] if mean else []
         try:
             self.counts = Counts(**saved.meta["counts"])
         except (KeyError, TypeError) as error:

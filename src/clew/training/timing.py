@@ -48,9 +48,8 @@ def steps_within(
     if validate is not None:
         started = time.perf_counter()
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng([]):
+        with torch.no_grad():  # what it draws at random moves nothing: training begins with a seed
             validate()
-        model.train()
         a_validation = time.perf_counter() - started
     often = USED * seconds / (a_step + a_validation / settings.validate_every)
     seldom = (USED * seconds - least * a_validation) / a_step
