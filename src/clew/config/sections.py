@@ -161,7 +161,7 @@ class Model(Section):
     crf: bool = False
     """Whether the tags of a sequence are chosen together, by which follow each other (a linear-chain CRF)."""
     components: AtLeastOne = 20
-    """Of the mixture that what comes next is drawn from: Gaussians of a trace, chords of music; 1 = each key by itself."""
+    """Of the mixture that a next step is drawn from: Gaussians of a trace, chords of music (1 = each key by itself)."""
     mode: Literal["iterative", "direct"] = "iterative"
     """Forecast one step and feed it back, or all steps at once from the last state."""
     cell_options: dict[str, bool | int | float | str | list[float]] = {}
