@@ -19,6 +19,7 @@ from clew import tree
 from clew.cells.base import Recurrence
 from clew.errors import ConfigError, ShapeError, did_you_mean
 from clew.ops import Norm, Weights, Zoneout
+from clew.ops import definition as ref
 from clew.tree import State
 
 Initial = Literal["zero", "random", "learned"]
@@ -142,6 +143,15 @@ class Classical(Recurrence):
     ) -> tuple[Tensor, State]:
         state, initial = self.begin(x_BTI, None, context, lengths, reset)
         return self.scan(x_BTI, state, initial=initial, lengths=lengths, reset=reset, backwards=True)
+
+    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def before_squashing(self, x_BTI: Tensor) -> Tensor:
+        """All that goes into the gates, (B, T, G), but for products of gates with each other."""
+        start, w = self.init_state(len(x_BTI)), self.weights()
+        h_BTP = torch.cat([start.h[:, None], self(x_BTI)[0]], 1)[:, :-1]
+        return ref.input_gates(x_BTI, w) + ref.hidden_gates(h_BTP, w)
 
     def weights(self) -> Weights:
         """The parameters as the ops take them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from clew import ops
@@ -69,6 +70,10 @@ class GRU(Classical):
         w, h = self.weights(), state.h
         h = ref.gru_step(ref.input_gates(x_BI, w), h, ref.seen(h, state.mask), w, self.zone())
         return h, GRUState(h, state.mask)
+
+    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
+        r, u, _ = self.before_squashing(x_BTI).chunk(3, -1)
+        return {"reset": torch.sigmoid(r), "keep": torch.sigmoid(u)}
 
     def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, GRUState]:
         y_BTH, after = ops.gru_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from clew import ops
@@ -85,6 +86,10 @@ class LSTM(Classical):
         w, (h, c, mask) = self.weights(), state
         h, c = ref.lstm_step(ref.input_gates(x_BI, w), h, c, ref.seen(h, mask), w, self.zone())
         return h, LSTMState(h, c, mask)
+
+    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
+        i, f, _, o = self.before_squashing(x_BTI).chunk(4, -1)
+        return {"input": torch.sigmoid(i), "keep": torch.sigmoid(f), "output": torch.sigmoid(o)}
 
     def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, LSTMState]:
         y_BTP, after = ops.lstm_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)

@@ -15,7 +15,7 @@ begins is read by itself.
 
 Chosen by device, dtype and shape: the compiled kernels; where they do not take the case torch's own, or what does many
 steps in few calls of torch; else the reference. `with ops.reference():` and `with ops.only("torch"):` leave less to
-choose from.
+choose from. `with ops.decays() as kept:` gathers what the linear ones keep of their states.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
     "Norm",
     "Weights",
     "Zoneout",
+    "decays",
     "elman_scan",
     "gru_scan",
     "linear_scan",
@@ -71,6 +72,21 @@ def only(implementation: Implementation) -> Iterator[None]:
 def reference() -> AbstractContextManager[None]:
     """Inside this block every op runs its definition: for Jacobians, double backward, and to compare kernels with."""
     return only("reference")
+
+
+_decays: ContextVar[list[Tensor] | None] = ContextVar("clew_decays", default=None)
+
+
+@contextmanager
+def decays() -> Iterator[list[Tensor]]:
+    """Inside this block the shares of their states that linear recurrences keep, (B, T, ...) from 0 to 1, are added to
+    the list, in the order in which they run; of a delta rule, what is kept where nothing is erased."""
+    kept: list[Tensor] = []
+    token = _decays.set(kept)
+    try:
+        yield kept
+    finally:
+        _decays.reset(token)
 
 
 def elman_scan(
@@ -133,6 +149,8 @@ def linear_scan(
     Padded steps give 0 and keep the state. `a` may be the same for all rows or steps: an expanded tensor is not copied.
     """
     kernel = native_linear.REAL if h_BN.ndim == 2 else native_linear.COMPLEX
+    if (kept := _decays.get()) is not None:
+        kept.append(a_BTN.detach().abs() if h_BN.ndim == 2 else a_BTN.detach().norm(dim=-1))
     return _linear(kernel, (a_BTN, b_BTN, h_BN, initial), lengths, reset)
 
 
@@ -162,6 +180,8 @@ def selective_scan(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """y[t] = C[t] h[t] of h[t] = exp(dt[t] A) h[t-1] + dt[t] x[t] B[t], (B, T, D), and the last state (B, D, N)."""
+    if (kept := _decays.get()) is not None:
+        kept.append((dt_BTD.detach()[..., None] * A_DN.detach()).exp())
     tensors = (x_BTD, dt_BTD, A_DN, B_BTN, C_BTN, h_BDN, initial)
     return _linear(native_linear.SELECTIVE, tensors, lengths, reset)
 
@@ -188,6 +208,8 @@ def matrix_scan(
     Returns:
         outputs (B, T, H, V), 0 where padded, and the state (B, H, K, V).
     """
+    if (kept := _decays.get()) is not None:
+        kept.append(w_BTHK.detach())
     keys = q_BTGK, k_BTGK, *(erase or (None, None))
     if q_BTGK.shape[0] * q_BTGK.shape[2] < torch.get_num_threads():  # a thread takes a group of a row
         keys = tuple(algebra.each_head(t, v_BTHV.shape[2]) for t in keys)

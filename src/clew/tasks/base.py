@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from clew.cells import Recurrence
 from clew.config import SECTIONS, Decode, Recipe, build
+from clew.data.batch import Example
+from clew.data.pair_batch import PairExample
 from clew.data.table import Table
 from clew.errors import ConfigError
 from clew.models import Single
@@ -64,6 +66,16 @@ class Heard(NamedTuple):
     state: State  # after the last
 
 
+class Shown(NamedTuple):
+    """A record as the model is trained on it, what is true of it, and what the model says."""
+
+    place: str  # file and row
+    example: Example | PairExample
+    truth: str
+    said: str
+    wrong: float  # 0 where it is right; larger is worse
+
+
 class Trained(Protocol):
     """A model with what was found from its training part: raw values in, answers in their own terms out."""
 
@@ -76,6 +88,10 @@ class Trained(Protocol):
 
     def evaluate(self, tables: list[Table]) -> Scores: ...
     def predictions(self, table: Table, horizon: int = 0) -> Predictions: ...
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        """At most so many records of sources that hold the answers, from all over."""
+        ...
 
 
 class Streamed(Trained, Protocol):

@@ -55,7 +55,7 @@ class Captioner(Sayer):
         longest: the most units that it may write.
     """
 
-    shown = ("exact", "cer")
+    metric_names = ("exact", "cer")
 
     def __init__(self, model: Paired, said: Said, longest: int, decode: Decode) -> None:
         super().__init__(said, decode)

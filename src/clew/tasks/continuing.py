@@ -21,13 +21,14 @@ from clew.data.table import Table
 from clew.errors import DataError
 from clew.metrics import Tokens
 from clew.models import Single
-from clew.tasks.base import Job, Predictions, Scores, refuse_unused, window_of
-from clew.tasks.records import set_apart
+from clew.tasks.base import Job, Predictions, Scores, Shown, refuse_unused, window_of
+from clew.tasks.records import set_apart, spread
 
 ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
 WINDOW = 64  # steps that a gradient reaches back, where that is left open
 CHUNK, AT_ONCE = 1024, 32  # steps, and documents, that are scored at once,
 AT_HAND = 2**25  # or as many as have so many numbers predicted
+PIECE = 2_000  # steps of a document that are shown together
 VALID_STEPS, VALID_LANES = 50_000, 16  # validation runs often: on so many steps, side by side
 
 EMBEDDING = 64  # numbers that stand for a unit of text, where that is left open
@@ -111,6 +112,21 @@ class Continuer(ABC):
         found = documents([table], self.read)
         scores = [self.nats([self.example(document)]).result() for document in found]
         return Predictions(["row", *scores[0]], [[d.row, *s.values()] for d, s in zip(found, scores, strict=True)])
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        """Documents, long ones in pieces."""
+        cut = [
+            document._replace(raw=document.raw[t : t + PIECE], whole=document.whole and len(document.raw) <= PIECE)
+            for document in documents(tables, self.read)
+            for t in range(0, len(document.raw), PIECE)
+        ]
+        found = []
+        for piece in spread(cut, most):
+            example = self.example(piece)
+            nats = self.nats([example]).result()["nats"]
+            said = f"{nats:.3f} nats a step"
+            found.append(Shown(f"{piece.file}, row {piece.row}", example, str(piece.raw), said, nats))
+        return found
 
 
 def without_units(recipe: Recipe, who: str, *unused: str) -> Recipe:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from clew.config import Recipe
+from clew.data.batch import Example
 from clew.data.inputs import numbers_of
 from clew.data.series import split
 from clew.data.table import Table, column_name, guess_target, numeric
@@ -30,8 +31,9 @@ from clew.forecast import BASELINES, Plan, direct, held_out_fractions, iterate, 
 from clew.metrics import Forecast, seasonal_scale
 from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, all_but, say
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, Shown, all_but, say
 from clew.tasks.guess import series_target
+from clew.tasks.records import spread
 from clew.tree import State
 
 DEFAULTS: dict[str, dict[str, Any]] = {}
@@ -54,6 +56,7 @@ UNUSED = (
     "train.entropy_matching",
 )
 STEPS, VALIDATE_EVERY = 600, 25
+REMEMBERED = 5_000  # steps before a forecast that is only shown
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
 
 
@@ -108,6 +111,25 @@ class Forecaster:
         target = self.plan.columns[0]
         short = {"task": "forecast", "target": target, "forecast": forecast}
         return Predictions(["step", target], [[step, y] for step, y in enumerate(forecast, 1)], short)
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        """Windows of the series, and what is forecast from each one's end."""
+        H, W, ahead, N = self.plan.horizon, self.plan.window, self.ahead_at_once, self.model.head.targets
+        series = read(tables, self.plan.columns[0], self.plan.columns)[1]
+        ends = [
+            (values, table.name, end)
+            for values, table in zip(series, tables, strict=True)
+            for end in range(W, len(values) - max(ahead, H) + 1, W)
+        ]
+        found = []
+        for values, file, end in spread(ends, most):
+            x = self.plan.scaler.apply(values[end - W : end + ahead]).astype(np.float32)
+            target = np.stack([x[t + 1 : t + 1 + ahead, :N] for t in range(W)])
+            truth, said = values[end : end + H, 0], self.predict(values[max(0, end - REMEMBERED) : end], H)
+            texts = (", ".join(f"{y:.4g}" for y in row) for row in (truth, said))
+            example, wrong = Example(x[:W], target), float(np.abs(truth - said).mean())
+            found.append(Shown(f"{file}, step {end}", example, *texts, wrong))
+        return found
 
     def opening(self) -> np.ndarray:
         return np.empty((0, len(self.plan.columns)))

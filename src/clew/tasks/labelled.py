@@ -26,8 +26,8 @@ from clew.data.table import Table, column_name
 from clew.errors import ConfigError, read_back
 from clew.models import SequenceHead, Single, body_of, embedding, front_of
 from clew.tasks.answers import Answers
-from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, say, window_of
-from clew.tasks.records import Parts, Record, gather, part, refuse_long, refuse_unread, split_columns, steps_of
+from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, Shown, say, window_of
+from clew.tasks.records import Parts, Record, gather, part, refuse_long, refuse_unread, split_columns, spread, steps_of
 
 AT_ONCE = 64  # sequences that are predicted together
 CHUNK = 4096  # steps of a sequence that are predicted at once, where the model is causal
@@ -118,6 +118,18 @@ class Labelled:
             for t, y in enumerate(steps, 1)
         ]
         return Predictions(["sequence", "step", *(["word"] if words else []), *self.answers.columns()], rows)
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        records = spread(gather(tables, self.source, self.answers.read), most)
+        found = []
+        for record, y in zip(records, self.outputs([self.encode(record) for record in records]), strict=True):
+            if self.answers.aligned:
+                truth, said = (" ".join(map(str, row)) for row in (record.answer, [self.answers.said(p)[0] for p in y]))
+            else:
+                truth, said = str(record.answer), str(self.answers.said(y)[0])
+            wrong = self.answers.loss(self.answers.score([y], [record]))
+            found.append(Shown(f"{record.file}, row {record.row}", self.example(record), truth, said, wrong))
+        return found
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         return self.source.from_line(value, before)

@@ -33,7 +33,7 @@ from clew.metrics import Edits, Tokens, length_ratio
 from clew.models.build import embedding
 from clew.models.pointer import PointerNet
 from clew.models.pointer_build import pointer_net
-from clew.tasks.base import Cells, Job, Predictions, Scores, Searching, all_but, say
+from clew.tasks.base import Cells, Job, Predictions, Scores, Searching, Shown, all_but, say
 from clew.tasks.records import deal, facts_of, spread
 from clew.training.feed import to_device
 
@@ -120,6 +120,16 @@ class Orderer(Searching):
             [row, [place - 1 for place in one.units], -one.logp] for row, one in zip(table.lines, best, strict=True)
         ]
         return Predictions(["row", self.order, "nats"], rows)
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        records = spread([one for table in tables for one in items.read(table, self.source, self.order)], most)
+        found = []
+        for record, order in zip(records, self.orders([record.items for record in records]), strict=True):
+            wrong = metrics([order], [record])["token_error"]
+            example = PairExample(self.source.encode(record.items), record.order + 1)
+            place = f"{record.file}, row {record.row}"
+            found.append(Shown(place, example, str(record.order.tolist()), str(order.tolist()), wrong))
+        return found
 
 
 def metrics(orders: Sequence[np.ndarray], records: Sequence[ItemRecord]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from clew.config import Decode, Recipe
 from clew.data import inputs
 from clew.data import vocabulary as vocabularies
 from clew.data.inputs import NumberInput, TextInput
+from clew.data.pair_batch import PairExample
 from clew.data.sounds import AudioInput
 from clew.data.table import Table, column_name, labels
 from clew.data.vocabulary import Vocabulary
@@ -18,9 +19,19 @@ from clew.decode import Hypothesis
 from clew.decode.ctc import Spoken
 from clew.errors import ConfigError, read_back
 from clew.tasks import writing
-from clew.tasks.base import Predictions, Scores, Searching, say
+from clew.tasks.base import Predictions, Scores, Searching, Shown, say
 from clew.tasks.guess import text_column
-from clew.tasks.records import Record, deal, facts_of, gather, refuse_long, refuse_unread, split_columns
+from clew.tasks.records import (
+    Record,
+    deal,
+    facts_of,
+    gather,
+    refuse_long,
+    refuse_unread,
+    split_columns,
+    spread,
+    steps_of,
+)
 
 SAID = 8  # columns that are named
 Numbers = NumberInput | AudioInput
@@ -45,7 +56,7 @@ class Said(NamedTuple):
 class Sayer(Searching, ABC):
     """A trained model that says in words what numbers hold."""
 
-    shown: ClassVar[tuple[str, ...]]  # of `writing.errors`
+    metric_names: ClassVar[tuple[str, ...]]  # of `writing.errors`
 
     def __init__(self, said: Said, decode: Decode) -> None:
         self.said, self.decode = said, decode
@@ -67,7 +78,7 @@ class Sayer(Searching, ABC):
 
     def metrics(self, written: Sequence[str], records: Sequence[Record]) -> dict[str, float]:
         found = writing.errors(self.target, written, [record.answer for record in records])
-        return {name: found[name] for name in self.shown}
+        return {name: found[name] for name in self.metric_names}
 
     def score(self, records: Sequence[Record]) -> Scores:
         naive = self.metrics([self.said.commonest] * len(records), records)
@@ -85,6 +96,15 @@ class Sayer(Searching, ABC):
             for rank, one in enumerate(found, 1)
         ]
         return Predictions(["row", "rank", self.said.column, "score", "nats"], rows)
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        records = spread(gather(tables, self.source, lambda table, _: labels(table, self.said.column)), most)
+        found = []
+        for record, text in zip(records, self.write(records), strict=True):
+            wrong = writing.errors(self.target, [text], [record.answer])["cer"]
+            example = PairExample(steps_of(self.source, record), self.target.write(record.answer, ()))
+            found.append(Shown(f"{record.file}, row {record.row}", example, record.answer, text, wrong))
+        return found
 
 
 class Told(NamedTuple):

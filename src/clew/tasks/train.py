@@ -161,6 +161,13 @@ def load(run: str | Path, cells: Cells | None = None) -> Any:
     Raises:
         RunError: the folder is not a finished run, or a file of it is damaged.
     """
+    trained = untrained(run, cells)
+    RunFolder(run).load_weights(trained.model)
+    return trained
+
+
+def untrained(run: str | Path, cells: Cells | None = None) -> Any:
+    """The same with the weights that its seed draws. Raises as `load`."""
     folder = RunFolder(run)
     folder.check()
     recipe = folder.recipe()
@@ -168,8 +175,9 @@ def load(run: str | Path, cells: Cells | None = None) -> Any:
         raise ConfigError(
             f"unknown task '{recipe.task}'", file=folder.path / "recipe.toml", hint=did_you_mean(recipe.task, TASKS)
         )
-    trained: Trained = TASKS[recipe.task].restore(recipe, folder.plan(), folder.path / PLAN, cells)
-    folder.load_weights(trained.model)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.seed)
+        trained: Trained = TASKS[recipe.task].restore(recipe, folder.plan(), folder.path / PLAN, cells)
     trained.model.eval()
     return trained
 

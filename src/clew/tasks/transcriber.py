@@ -27,7 +27,7 @@ AT_ONCE = 32  # sequences that are read together
 class Transcriber(Sayer):
     """A trained model of unaligned texts."""
 
-    shown = ("wer", "cer", "exact")
+    metric_names = ("wer", "cer", "exact")
     reads_text = reads_line_ends = False
 
     def __init__(self, model: Unaligned, said: Said, decode: Decode) -> None:

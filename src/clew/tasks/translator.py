@@ -21,7 +21,8 @@ from clew.metrics import Edits, Sequences
 from clew.models.heads.copying import CopyHead
 from clew.models.paired import Paired
 from clew.tasks import writing
-from clew.tasks.base import Predictions, Scores, Searching, say
+from clew.tasks.base import Predictions, Scores, Searching, Shown, say
+from clew.tasks.records import spread
 
 
 class Columns(NamedTuple):
@@ -112,6 +113,15 @@ class Translator(Searching):
             for rank, one in enumerate(hypotheses, 1)
         ]
         return Predictions(["row", "rank", self.columns.target, "score", "nats"], rows)
+
+    def shown(self, tables: list[Table], most: int) -> list[Shown]:
+        found = []
+        some = spread(pairs.of_tables(tables, *self.columns), most)
+        for pair, text in zip(some, self.write([pair.source for pair in some]), strict=True):
+            wrong = self.edits([text], [pair.targets])["token_error"]
+            place = f"{pair.file}, row {pair.row}"
+            found.append(Shown(place, self.examples([pair])[0], " | ".join(pair.targets), text, wrong))
+        return found
 
     @torch.no_grad()
     def alignment(self, text: str) -> tuple[list[str], list[str], np.ndarray]:

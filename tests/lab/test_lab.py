@@ -1,0 +1,101 @@
+"""Every claim holds when it is run quickly, can be drawn, and does not hold where what it is about is broken."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from clew import ops
+from clew.cells import GRU
+from clew.lab import NAMES, experiment
+from clew.lab.base import Finding, Outcome, slope, within
+from clew.report import picture
+
+AT_MOST = 15.0  # seconds of a quick run: 5 on an idle machine, which this one may not be
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    torch.set_num_threads(1)
+    return {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_claim_holds(name: str, outcomes: dict[str, Outcome]) -> None:
+    each, started = experiment(name), time.perf_counter()
+    outcome = outcomes[name] = each.run(quick=True)
+    assert time.perf_counter() - started < AT_MOST
+    broken = [f"{f.name}: {f.measured} is not {f.expected} +- {f.tolerance}" for f in outcome.findings if not f.holds]
+    assert not broken
+    assert outcome.findings
+    svg = picture(lambda figure: each.draw(figure, outcome.shown))
+    assert svg.startswith("<svg")
+    assert svg.count("<path") > 10
+
+
+def test_each_claim_has_its_number_and_says_what_it_claims() -> None:
+    for number, name in enumerate(NAMES, 1):
+        each = experiment(name)
+        assert f"L{number}" == each.CLAIM
+        assert experiment(each.CLAIM) is each
+        assert re.match(r"[A-Z].*\.\n\n", each.__doc__ or "", re.S)
+
+
+def test_a_finding_holds_within_its_tolerance_alone() -> None:
+    assert Finding("a", 1.1, 1.0, 0.11).holds
+    assert not Finding("a", 1.1, 1.0, 0.09).holds
+    assert not Finding("a", float("nan"), 1.0, 9.0).holds
+    assert [within("a", v, 0.0, 1.0).holds for v in (-0.01, 0.0, 0.5, 1.0, 1.01)] == [False, True, True, True, False]
+    assert slope([1, 2, 3], [5, 7, 9]) == pytest.approx(2.0)
+
+
+def _leaky(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A scan whose decays are a hundredth too small."""
+
+    def scan(a: Tensor, *rest: Any, **how: Any) -> Any:
+        return run(a * 0.99, *rest, **how)
+
+    return scan
+
+
+MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "last_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
+    "every_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
+    "parameters": lambda patch: patch.setattr("clew.lab.parameters.LSTM", GRU),
+    "pooling": lambda patch: patch.setattr("clew.lab.pooling.T", 1),
+    "rolling": lambda patch: patch.setattr("clew.lab.rolling.bound", lambda L, H: 0.01),
+    "integrator": lambda patch: patch.setattr("clew.lab.integrator.KEPT", 0.9),
+    "dependency": lambda patch: patch.setattr(
+        "clew.lab.dependency.coin", lambda r, n, seed: torch.arange(n).numpy() % 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_it_fails_where_it_should(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    MUTATIONS[name](monkeypatch)
+    assert not experiment(name).run(quick=True).holds
+
+
+def test_the_command(run_clew, tmp_path: Path) -> None:
+    listed = run_clew("lab")
+    assert listed.code == 0
+    assert len(listed.out.splitlines()) == len(NAMES)
+    said = run_clew("lab", "L1", "parameters", "--quick", "--json", "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    for row in json.loads(said.out)["experiments"]:
+        assert row["holds"] == (abs(row["measured"] - row["expected"]) <= row["tolerance"])
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<svg") == 2
+    assert not re.search(r"<script|src=|href=\"http", page)
+    wrong = run_clew("lab", "last_stp", "--quick")
+    assert wrong.code == 2
+    assert "last_step" in wrong.err
