@@ -45,6 +45,7 @@ def train(
     recipe: Annotated[Path | None, typer.Option(help="A TOML file with any of the recipe's keys.")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeatable.")] = None,
     seed: Annotated[int | None, typer.Option(help="Everything random follows from it.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Log how far gradients reach, at each validation.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json on one line.")] = False,
 ) -> None:
@@ -56,6 +57,7 @@ def train(
         "inputs": inputs,
         "horizon": horizon,
         "mode": mode,
+        "watch": watch,
     }
     settings = {key: value for key, value in given.items() if value}
     if seed is not None:

@@ -221,6 +221,8 @@ class Train(Section):
     """The widest span of channels that is hidden in training, in the same way."""
     validate_every: Count = 0
     """Steps between validations; 0 = the task's default."""
+    watch: bool = False
+    """Whether the log says at each validation how far gradients reach, by layer; it takes a few hundredths longer."""
     checkpoint_every: Count = 0
     """Steps between checkpoints; 0 = at each validation."""
     threads: Count = 0

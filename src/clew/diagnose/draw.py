@@ -92,15 +92,19 @@ def places(figure: Figure, found: Looked) -> None:
 
 
 def training(figure: Figure, log: list[dict[str, Any]]) -> None:
-    """The losses along the way."""
+    """The losses along the way, and, where it was watched, how far gradients reached."""
+    watched = [line for line in log if line.get("flow")]
+    grid = figure.subplots(1, 3 if watched else 2)
     steps = [line["step"] for line in log]
-    curves = {"training": (steps, [line["loss"] for line in log])}
+    plot(grid[0], {"training": (steps, [line["loss"] for line in log])}, "step", "training loss")
     valid = [(line["step"], line["valid"]["loss"]) for line in log if line.get("valid", {}).get("loss") is not None]
-    left, right = figure.subplots(1, 2)
-    plot(left, curves, "step", "training loss")
-    plot(
-        right, {"validation": tuple(zip(*valid, strict=True)) if valid else ((), ())}, "step", "what validation lowers"
-    )
+    at, losses = zip(*valid, strict=True) if valid else ((), ())
+    plot(grid[1], {"validation": (at, losses)}, "step", "what validation lowers")
+    if watched:
+        at = [line["step"] for line in watched]
+        reached = {name: [line["flow"].get(name) for line in watched] for name in watched[-1]["flow"]}
+        curves = {name: (at, [math.nan if lag is None else lag for lag in lags]) for name, lags in reached.items()}
+        plot(grid[2], curves, "step", "steps that gradients reach")
 
 
 def _beside_first(curve: list[float]) -> tuple[range, list[float]]:

@@ -37,11 +37,8 @@ def probe(model: nn.Module, examples: Sequence[Any], steps: int = STEPS, rows: i
         steps: the longest piece.
     """
     model.eval()
-    if isinstance(model, Single):
-        batch = collate(pieces(examples, steps, rows)) if examples else None
-        if batch is None or min(batch.x.shape[:2]) < 2:
-            return None
-        return Probe(model.body, batch.x, _loss(model, batch), _predict(model))
+    if isinstance(model, Single) and examples:
+        return probe_of_batch(model, collate(pieces(examples, steps, rows)))
     if isinstance(model, Unaligned) and examples:
         x_BMH = _fronted(model, examples, steps, rows)
         if x_BMH is None:
@@ -49,6 +46,13 @@ def probe(model: nn.Module, examples: Sequence[Any], steps: int = STEPS, rows: i
         body = model.body
         return Probe(body, x_BMH, mixed(body.output_size), lambda y: model.readout(y).softmax(-1))
     return None
+
+
+def probe_of_batch(model: Single, batch: Batch) -> Probe | None:
+    """Of rows that are all as long as the batch."""
+    if min(batch.x.shape[:2]) < 2:
+        return None
+    return Probe(model.body, batch.x, _loss(model, batch), _predict(model))
 
 
 def pieces(examples: Sequence[Example], steps: int = STEPS, rows: int = ROWS) -> list[Example]:

@@ -16,6 +16,7 @@ from clew import config
 from clew.config import SECTIONS, Recipe
 from clew.data.sources import read_table
 from clew.data.table import Table
+from clew.diagnose.watching import FlowWatch
 from clew.errors import ConfigError, DataError, did_you_mean
 from clew.models.build import find_cells
 from clew.ops.precision import products
@@ -125,6 +126,7 @@ def train(
                 job.batches,
                 _settings(recipe, job),
                 validate=job.validate,
+                watch=FlowWatch(model, job.batches, recipe.seed) if recipe.train.watch else None,
                 folder=folder.path,
                 seed=recipe.seed,
                 resume=resume,

@@ -76,6 +76,7 @@ def fit(
     settings: Settings,
     *,
     validate: Callable[[], dict[str, float]] | None = None,
+    watch: Callable[[], dict[str, Any]] | None = None,
     monitor: str = "loss",
     folder: Path | None = None,
     seed: int = 0,
@@ -87,6 +88,8 @@ def fit(
     Args:
         validate: metrics of the model as it is, called in eval mode without gradients; the lowest `monitor` is the
             best. Without it the last weights are the best and nothing stops early: a training loss is no evidence.
+        watch: what else there is to see, asked after each validation and written into the log as "flow"; it changes
+            nothing.
         folder: where `log.jsonl` and `checkpoints/` go; None writes nothing.
         seed: of dropout and of the order of the batches.
         resume: go on from the newest whole checkpoint in `folder`; if there is none, start from scratch. Without
@@ -119,6 +122,8 @@ def fit(
                 last = counts.step == settings.steps
                 if counts.step > counts.validated and (last or counts.step % settings.validate_every == 0):
                     line = _validation(state, settings, validate, monitor, len(batches) / settings.accumulate)
+                    if watch is not None and (flow := _seen(model, watch)):
+                        line["flow"] = flow
                     log.write(line)
                     talk.validation(line)
                 over = last or 0 < settings.patience <= counts.bad
@@ -142,6 +147,14 @@ def fit(
     stopped = "done" if done else "early" if early else "interrupted"
     speed = (counts.step - first) / max(busy, 1e-9)
     return Fitted(counts.step, counts.best_step, dict(counts.best), state.tick(), speed, stopped)
+
+
+def _seen(model: nn.Module, watch: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    model.eval()
+    try:
+        return watch()
+    finally:
+        model.train()
 
 
 def _rate(step: int, settings: Settings) -> float:

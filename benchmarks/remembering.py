@@ -1,0 +1,235 @@
+"""Is what a diagnosis says of a model's memory right, and does it help to do what it says?
+
+python benchmarks/remembering.py [--data FOLDER] NAME...       names: known, ranking, followed, watch; "all" for all
+
+known      models made to remember so far and no farther: delay lines, pinned forget gates, a learned copy task
+ranking    the same data, several recurrences: the ones that copy best are found to remember longest
+followed   real runs before and after following the first finding that names a change, by their validation parts
+watch      what watching gradients costs while training
+
+Each writes results/8/NAME.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from result import ROOT, commit, write
+from torch import Tensor, nn
+
+import clew
+from clew.cells import RECURRENCES, Recurrence
+from clew.data.synthetic import UNSCORED
+from clew.diagnose import flow
+from clew.report.run import report
+
+sys.path.insert(0, str(ROOT / "tests" / "diagnose"))
+from known import Delay, pinned
+
+WITHIN = 0.1
+KINDS = 8  # symbols of the copy task
+
+
+def measured(body: Recurrence, predict: Any, x_BTI: Tensor) -> dict[str, float]:
+    """Both horizons of a body."""
+    T = x_BTI.shape[1]
+    (curve,) = flow.of_inputs(body, x_BTI).values()
+    lags = flow.lags_up_to(T - 1)
+    felt = flow.felt(body, predict, x_BTI[:16], lags)
+    return {"gradient": flow.horizon(range(T), curve), "felt": flow.horizon(lags, felt)}
+
+
+def copying(B: int, T: int, delay: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Symbols, and at each step that of `delay` steps before."""
+    x_BT = torch.randint(KINDS, (B, T), generator=draws)
+    y_BT = torch.full_like(x_BT, UNSCORED)
+    y_BT[:, delay:] = x_BT[:, : T - delay]
+    return F.one_hot(x_BT, KINDS).float(), y_BT
+
+
+class Copier(nn.Module):
+    def __init__(self, cell: str, width: int, **options: Any) -> None:
+        super().__init__()
+        self.body = RECURRENCES[cell](KINDS, width, **options)
+        self.readout = nn.Linear(self.body.output_size, KINDS)
+
+    def forward(self, x_BTK: Tensor) -> Tensor:
+        return self.readout(self.body(x_BTK)[0])
+
+
+def taught(cell: str, delay: int, steps: int, width: int = 64, lr: float = 5e-3, seed: int = 0) -> tuple[Copier, float]:
+    """A model that has learned to copy, and the share that it copies rightly."""
+    torch.manual_seed(seed)
+    draws, T = torch.Generator().manual_seed(seed), 3 * delay + 10
+    model = Copier(cell, width)
+    optimiser = torch.optim.Adam(model.parameters(), lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, steps, pct_start=0.1)
+    for _ in range(steps):
+        x, y = copying(32, T, delay, draws)
+        optimiser.zero_grad()
+        F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=UNSCORED).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    x, y = copying(200, T, delay, torch.Generator().manual_seed(99))
+    with torch.no_grad():
+        right = (model.eval()(x).argmax(-1) == y)[y != UNSCORED].float().mean()
+    return model, float(right)
+
+
+def felt_of(model: Copier, delay: int) -> float:
+    """The horizon by changed symbols, of the probabilities."""
+    x = copying(32, 4 * delay + 20, delay, torch.Generator().manual_seed(7))[0]
+    found = measured(model.body, lambda y: model.readout(y).softmax(-1), x)
+    return found["felt"]
+
+
+def known() -> None:
+    at, rows = commit(), []
+    draws = torch.Generator().manual_seed(0)
+    for delay in (5, 20, 60, 120):
+        found = measured(Delay(4, delay), lambda y: y, torch.randn(16, 2 * delay + 10, 4, generator=draws))
+        rows += [{"model": f"delay line of {delay}", "by": by, "known": delay, "found": k} for by, k in found.items()]
+    for keep in (0.8, 0.9, 0.95, 0.98):
+        far = math.log(1 / flow.SHARE) / -math.log(keep)
+        found = measured(pinned(keep), lambda y: y, torch.randn(32, int(2 * far), 2, generator=draws))
+        rows += [{"model": f"forget gate at {keep}", "by": by, "known": far, "found": k} for by, k in found.items()]
+    for delay, steps in ((5, 600), (10, 1000), (20, 2500)):
+        model, right = taught("gru", delay, steps)
+        row = {"model": f"gru that copies {delay} steps back", "by": "felt", "known": delay}
+        rows.append({**row, "found": felt_of(model, delay), "copied": right})
+    worst = max(abs(row["found"] / row["known"] - 1) for row in rows)
+    write(
+        "8/known",
+        "the measured memory horizon of models whose memory is known",
+        seeds=[0],
+        figure={"worst": worst, "rows": rows},
+        bar=f"within {WITHIN:.0%}",
+        met=worst <= WITHIN,
+        measured=at,
+    )
+
+
+def ranking() -> None:
+    at, delay, rows = commit(), 24, []
+    for cell in ("elman", "gru", "lstm", "mamba"):
+        found = [taught(cell, delay, 1200, seed=seed) for seed in range(3)]
+        horizons = [felt_of(model, delay) for model, _ in found]
+        copied = [right for _, right in found]
+        rows.append({"cell": cell, "copied": copied, "horizon": [h if math.isfinite(h) else None for h in horizons]})
+    by_copies = sorted(rows, key=lambda row: statistics.median(row["copied"]))
+    middle = [statistics.median(math.inf if h is None else h for h in row["horizon"]) for row in by_copies]
+    write(
+        "8/ranking",
+        f"recurrences by how well they copy {delay} steps back, and by their measured horizon (medians of three seeds)",
+        seeds=[0, 1, 2],
+        figure={"rows": by_copies, "median_horizons": [h if math.isfinite(h) else None for h in middle]},
+        bar="in the same order",
+        met=all(a <= b for a, b in zip(middle, middle[1:], strict=False)),
+        measured=at,
+    )
+
+
+FOLLOWED: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "text in short windows": (
+        "lm-tinyshakespeare/input.txt",
+        {"task": "generate", "width": 128, "steps": 1500, "window": 4, "batch": 64, "lr": 3e-3, "watch": True},
+        ("nats",),
+    ),
+    "series through a plain recurrence": (
+        "tsc-ucr-uea/GunPoint_TRAIN.ts.gz",
+        {
+            "task": "classify",
+            "cell": "elman",
+            "cell_options": {"recurrent_init": "uniform"},
+            "width": 64,
+            "pooling": "last",
+            "epochs": 60,
+            "batch": 8,
+            "patience": 0,
+        },
+        ("nll", "accuracy"),
+    ),
+}
+
+
+def followed(data: Path) -> None:
+    at, rows = commit(), []
+    for name, (source, settings, shown) in FOLLOWED.items():
+        with tempfile.TemporaryDirectory() as work:
+            before = clew.train(data / source, Path(work) / "before", progress=False, **settings)
+            found = report(Path(work) / "before")
+            remark = next(remark for remark in found.remarks if remark.changes)
+            kept = {key: value for key, value in settings.items() if f".{key}=" not in " ".join(remark.changes)}
+            if any(change.startswith("model.cell=") for change in remark.changes):
+                kept.pop("cell_options", None)  # those of the other cell
+            after = clew.train(
+                data / source, Path(work) / "after", progress=False, overrides=list(remark.changes), **kept
+            )
+        row = {"run": name, "said": remark.text, "try": list(remark.changes)}
+        for when, run in (("before", before), ("after", after)):
+            row[when] = {key: run["valid"][key] for key in (*shown, "loss")} | {"seconds": run["seconds"]}
+        rows.append(row)
+        print(row, flush=True)
+    write(
+        "8/followed",
+        "real runs before and after the first change that their diagnosis names: what validation lowers",
+        seeds=[0],
+        figure=rows,
+        bar="lower after, in both",
+        met=all(row["after"]["loss"] < row["before"]["loss"] for row in rows),
+        measured=at,
+    )
+
+
+def watch(data: Path) -> None:
+    """In turns, in pairs whose first changes."""
+    at, ratios = commit(), []
+    source = data / "lm-tinyshakespeare/input.txt"
+    settings = {"task": "generate", "width": 128, "steps": 600, "validate_every": 60, "progress": False}
+    with tempfile.TemporaryDirectory() as work:
+        for turn in range(6):
+            seconds = {}
+            for on in (turn % 2 == 0, turn % 2 == 1):
+                started = time.perf_counter()
+                clew.train(source, Path(work) / f"{turn}{on}", watch=on, **settings)
+                seconds[on] = time.perf_counter() - started
+            ratios.append(seconds[True] / seconds[False])
+    middle = statistics.median(ratios)
+    write(
+        "8/watch",
+        "training with gradients watched at each of ten validations, beside training without",
+        seeds=[0],
+        figure={"median": middle, "ratios": ratios},
+        bar="under 1.05",
+        met=middle < 1.05,
+        measured=at,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    names = ("known", "ranking", "followed", "watch")
+    parser.add_argument("names", nargs="+", choices=[*names, "all"])
+    asked = parser.parse_args()
+    for name in names if "all" in asked.names else asked.names:
+        if name in ("followed", "watch"):
+            if not asked.data.is_dir():
+                sys.exit("needs --data, the folder of the data sets")
+            {"followed": followed, "watch": watch}[name](asked.data)
+        else:
+            {"known": known, "ranking": ranking}[name]()
+
+
+if __name__ == "__main__":
+    main()
