@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import patterns
-import recipes
 from pairs import PARTS, unpacked
 from result import ROOT, commit, write
 
 import clew
+import recipes
 from clew.lab import NAMES, experiment
 from clew.report.run import report
 

@@ -2,7 +2,8 @@
 
 Trains on the CO2 record of Mauna Loa, compares with the naive forecasts on the held-out tail, and streams the record
 through the trained model step by step, holding the last forecast against that of the whole pass. Then digits are told
-apart, row by row of their pixels, and a text is learned letter by letter and written on.
+apart, row by row of their pixels, and a text is learned letter by letter and written on. In the end a page says what
+that model remembers.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main() -> None:
     forecast()
     classify()
     write()
+    remember()
 
 
 def forecast() -> None:
@@ -74,6 +76,14 @@ def classify() -> None:
 def write() -> None:
     print(clew("train", "sample:proverbs", "--set", "steps=300", "--out", str(PROVERBS)), end="")
     print(clew("generate", str(PROVERBS), "--prompt", "The wise ", "--length", "160", "--temperature", "0.6"), end="")
+
+
+def remember() -> None:
+    page = PROVERBS / "report.html"
+    print(clew("diagnose", str(PROVERBS), "--out", str(page)), end="")
+    if not page.exists():
+        sys.exit("no page was written")
+    print(f"\nThe page is {page}")
 
 
 if __name__ == "__main__":

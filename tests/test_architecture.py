@@ -40,7 +40,7 @@ def test_nothing_runs_code_from_files(file: Path) -> None:
 
 
 def test_public_names_are_the_exported_ones() -> None:
-    packages = {"cells", "forecast", "nn", "ops", "stream", "tree"}
+    packages = {"cells", "diagnose", "forecast", "nn", "ops", "stream", "tree"}
     own = {
         name
         for name, value in vars(clew).items()

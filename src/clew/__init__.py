@@ -1,6 +1,6 @@
 """Clew: from your own sequences to a recurrent model that runs as a constant-memory stream."""
 
-from clew import cells, forecast, nn, ops, stream, tree
+from clew import cells, diagnose, forecast, nn, ops, stream, tree
 from clew.diagnose.laws import check
 from clew.errors import ClewError
 from clew.tasks import evaluate, load, train
@@ -10,6 +10,7 @@ __all__ = [
     "ClewError",
     "cells",
     "check",
+    "diagnose",
     "evaluate",
     "forecast",
     "load",
