@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def ranking() -> None:
         seeds=[0, 1, 2],
         figure={"rows": by_copies, "median_horizons": [h if math.isfinite(h) else None for h in middle]},
         bar="in the same order",
-        met=all(a <= b for a, b in zip(middle, middle[1:], strict=False)),
+        met=all(a <= b for a, b in pairwise(middle)),
         measured=at,
     )
 

@@ -112,5 +112,5 @@ def test_dead_units_and_drift() -> None:
     assert layer.dead == 1
     assert gates.drift([1.0] * 100) == pytest.approx(0)
     assert gates.drift([0.01 * t for t in range(200)]) == pytest.approx(1 / 1.495, rel=0.01)
-    assert gates.drift([1.0]) == 0
+    assert gates.drift([0.01 * t for t in range(60)]) == 0  # too short to say
     assert all(leaf.ndim for leaf in leaves(cell.init_state(1)))

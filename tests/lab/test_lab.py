@@ -9,14 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from clew import ops
-from clew.cells import GRU
+from clew.cells import GRU, Elman
+from clew.cells.base import Scanned
+from clew.cells.hopfield import Hopfield
+from clew.decode import beam
 from clew.lab import NAMES, experiment
 from clew.lab.base import Finding, Outcome, slope, within
+from clew.lab.bottleneck import Narrow
 from clew.report import picture
 
 AT_MOST = 15.0  # seconds of a quick run: 5 on an idle machine, which this one may not be
@@ -66,17 +71,60 @@ def _leaky(run: Callable[..., Any]) -> Callable[..., Any]:
     return scan
 
 
+def _forgetting(patterns_PN: Tensor, *, gain: float = 0.0) -> Hopfield:
+    """A network that was shown half of what it is asked for."""
+    net = Hopfield(patterns_PN.shape[1], patterns_PN.shape[1], gain=gain)
+    kept_PN = patterns_PN[::2]
+    net.W.copy_(kept_PN.T @ kept_PN / patterns_PN.shape[1]).fill_diagonal_(0.0)
+    return net
+
+
+def _unlearned(name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Nothing is learned."""
+    return lambda patch: patch.setattr(f"clew.lab.{name}.descend", lambda *given, **how: [1.0])
+
+
+def _greedy(*given: Any, width: int, **how: Any) -> Any:
+    """A search that looks at one text, however wide it is asked to be."""
+    return beam(*given, width=1, **how)
+
+
+def _uneven(cell: Scanned, x_BI: Tensor, state: Any, context: Any = None) -> tuple[Tensor, Any]:
+    """Steps that are a hundredth larger than those of the whole."""
+    y_BTH, state = cell.scan(x_BI[:, None], state, state, None, None)
+    return 1.01 * y_BTH[:, 0], state
+
+
+def _unrounded(model: Narrow, x_BT: Tensor) -> Tensor:
+    """A context of as many bits as a number has."""
+    return torch.tanh(model.squeeze(model.encoder(x_BT[..., None])[0][:, -1]))
+
+
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "last_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
     "every_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
-    "parameters": lambda patch: patch.setattr("clew.lab.parameters.LSTM", GRU),
+    "gradients": lambda patch: patch.setattr("clew.lab.gradients.LSTM", lambda i, h, forget_bias: Elman(i, h)),
+    "adding": _unlearned("adding"),
+    "dependency": lambda patch: patch.setattr("clew.lab.dependency.coin", lambda r, n, seed: np.arange(n) % 2),
+    "bottleneck": lambda patch: patch.setattr("clew.lab.bottleneck.Narrow.context", _unrounded),
+    "focus": _unlearned("focus"),
     "pooling": lambda patch: patch.setattr("clew.lab.pooling.T", 1),
+    "masking": _unlearned("masking"),
+    "nesting": _unlearned("nesting"),
+    "pointing": _unlearned("pointing"),
+    "searching": lambda patch: patch.setattr("clew.lab.searching.beam", _greedy),
     "rolling": lambda patch: patch.setattr("clew.lab.rolling.bound", lambda L, H: 0.01),
+    "supervision": _unlearned("supervision"),
     "integrator": lambda patch: patch.setattr("clew.lab.integrator.KEPT", 0.9),
-    "dependency": lambda patch: patch.setattr(
-        "clew.lab.dependency.coin", lambda r, n, seed: torch.arange(n).numpy() % 2
-    ),
+    "parameters": lambda patch: patch.setattr("clew.lab.parameters.LSTM", GRU),
+    "cost": lambda patch: patch.setattr("clew.lab.cost.attend", lambda x, cell: cell.to_qkv(x)),
+    "hopfield": lambda patch: patch.setattr("clew.lab.hopfield.Hopfield.storing", _forgetting),
+    "streaming": lambda patch: patch.setattr(Scanned, "step", _uneven),
 }
+
+
+def test_each_claim_can_be_broken() -> None:
+    assert set(MUTATIONS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -39,12 +39,15 @@ def plot(axes: Axes, curves: dict[str, tuple[Any, Any]], x: str, y: str, *, log:
 
 
 def gradients(figure: Figure, found: Examined) -> None:
-    """How gradients flow back, before and after training, by layer."""
-    axes = figure.subplots()
+    """How gradients flow back: of what layers read, before and after training, and of their states."""
+    left, right = figure.subplots(1, 2)
     curves = {name: _beside_first(curve) for name, curve in found.gradients.items()}
     curves |= {f"{name}, before training": _beside_first(curve) for name, curve in found.at_start.items()}
-    plot(axes, curves, "lag, steps", "gradient, beside that of lag 0", log="y")
-    axes.set_ylim(bottom=max(1e-12, axes.get_ylim()[0]))
+    plot(left, curves, "lag, steps", "of what is read, beside lag 0", log="y")
+    states = {name: (found.state_lags, curve) for name, curve in found.states.items()}
+    plot(right, states, "lag, steps", "of states", log="y", marks=True)
+    for axes in (left, right):
+        axes.set_ylim(bottom=max(1e-12, axes.get_ylim()[0]))
 
 
 def memory(figure: Figure, found: Examined) -> None:

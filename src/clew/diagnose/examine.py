@@ -23,6 +23,7 @@ from clew.models.paired import Paired
 from clew.models.pointer import PointerNet
 
 FELT = 16  # rows by which it is told what is felt
+FEW = 16  # lags of gradients of states
 SEQUENCES, CHANNELS = 1000, 4  # of which the data's own dependency is measured
 
 
@@ -32,6 +33,8 @@ class Examined(NamedTuple):
     steps: int  # of the pieces that were looked into
     gradients: dict[str, list[float]] = {}  # by layer, at lags 0, 1, ...
     at_start: dict[str, list[float]] = {}  # the same before training
+    state_lags: list[int] = []
+    states: dict[str, list[float]] = {}  # gradients of states, by layer, at these lags
     lags: list[int] = []
     felt: list[float] = []  # at these lags
     layers: list[gates.Layer] = []
@@ -89,8 +92,13 @@ def examine(
     )
     if not isinstance(found.body, Recurrence):
         return known
-    lags = flow.lags_up_to(T - 1)
-    return known._replace(lags=lags, felt=flow.felt(found.body, found.predict, found.x[:FELT], lags))
+    lags, few = flow.lags_up_to(T - 1), sorted({1 + round((T - 1) * (k / FEW) ** 2) for k in range(FEW + 1)})
+    return known._replace(
+        lags=lags,
+        felt=flow.felt(found.body, found.predict, found.x[:FELT], lags),
+        state_lags=few,
+        states=flow.of_states(found.body, found.x, few, found.loss),
+    )
 
 
 def of_data(examples: Sequence[Any], steps: int) -> Dependency | None:

@@ -26,6 +26,7 @@ from clew.diagnose.spectra import Spectrum, spectrum
 
 LOW, HIGH = 0.05, 0.95
 STILL = 1e-3
+SETTLED = 50  # steps over which a drift is told, at least
 KEEP = "keep"  # the gate that says how much of its state a unit keeps
 
 
@@ -89,7 +90,7 @@ def state_norms(cell: Recurrence, x_BTI: Tensor) -> list[float]:
 def drift(norms: list[float]) -> float:
     """The slope of the second half beside its mean, a hundred steps; 0 where there is too little to say."""
     half = torch.tensor(norms[len(norms) // 2 :], dtype=torch.float64)
-    if len(half) < 8 or not half.mean() > 0:
+    if len(half) < SETTLED or not half.mean() > 0:
         return 0.0
     t = torch.arange(len(half), dtype=torch.float64)
     t = t - t.mean()

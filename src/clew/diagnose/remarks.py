@@ -85,14 +85,14 @@ def _layers(found: Examined) -> list[Remark]:
             if (shut or open_) and not (gate.name == "keep" and open_):  # to keep nearly all is what memory is
                 how = "shut" if shut else "open"
                 text = f"layer {layer.name}: gate '{gate.name}' is {how} {max(gate.low, gate.high):.0%} of the time"
-                said.append(Remark(1.2, text, ("train.lr=1e-3",)))
+                said.append(Remark(1.2, text))
         if layer.dead > DEAD * layer.units:
             text = f"layer {layer.name}: {layer.dead} of {layer.units} units do not move"
             said.append(Remark(1.5, text))
         if layer.spectrum.exponents and layer.spectrum.exponents[0] > 0.01:
             steps = 1 / layer.spectrum.exponents[0]
             text = f"layer {layer.name} is chaotic: a small difference grows e-fold in {steps:.0f} steps"
-            said.append(Remark(1.4, text, ("train.clip=0.5",)))
+            said.append(Remark(1.4, text))
         if layer.drift > DRIFT / 100:
             text = f"layer {layer.name}: the state grows by {layer.drift:.0%} in 100 steps, so a long stream leaves"
             said.append(Remark(1.3, f"{text} what was trained on"))

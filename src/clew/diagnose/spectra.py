@@ -23,11 +23,12 @@ from clew.cells import Recurrence
 from clew.tree import State
 
 LARGEST = 512  # numbers of state of which all eigenvalues are found
+AT_ONCE = -20.0  # nats a step, under which differences say nothing but that little is left
 SMALL = 1e-6  # a change of the state, beside its size
 
 
 class Spectrum(NamedTuple):
-    exponents: list[float]  # nats a step, the largest first
+    exponents: list[float]  # nats a step, the largest first; -inf for what is gone within few steps
     radius: float  # geometric mean over steps; NaN where the state is too large for it
     size: int  # N
 
@@ -59,7 +60,8 @@ def spectrum(cell: Recurrence, x_TI: Tensor, exponents: int = 8, settle: int = 2
                     radii.append(float(torch.linalg.eigvals(jacobian_NN).abs().max()))
             state = cell.step(x_I[None], state)[1]
     radius = math.exp(sum(map(math.log, radii)) / len(radii)) if radii and min(radii) > 0 else math.nan
-    return Spectrum(sorted((sums_K / max(1, counted)).tolist(), reverse=True), radius, N)
+    rates = sorted((sums_K / max(1, counted)).tolist(), reverse=True)
+    return Spectrum([rate if rate > AT_ONCE else -math.inf for rate in rates], radius, N)
 
 
 def _pushed(cell: Recurrence, x_I: Tensor, state: State, v_KN: Tensor) -> Tensor:

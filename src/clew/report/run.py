@@ -52,6 +52,7 @@ class Report(NamedTuple):
             data = found.dependency.horizon() if found.dependency else math.nan
             said |= {"steps": found.steps, "gradient_horizon": _lag(found.reach), "data_horizon": _lag(data)}
             said |= {"gradient_horizon_at_start": _lag(found.reach_at_start), "memory_horizon": _lag(found.memory)}
+            said["states"] = {"lags": found.state_lags, "gradients": found.states}
             said["gradients"], said["felt"] = found.gradients, dict(zip(map(str, found.lags), found.felt, strict=True))
         if found.window is not None:
             said["window"] = {"steps": found.window.steps, "why": found.window.why}
@@ -249,7 +250,7 @@ def _layer(layer: Any, dt: float) -> dict[str, Any]:
         "dead": layer.dead,
         "units": layer.units,
         "drift": layer.drift,
-        "lyapunov": exponents,
+        "lyapunov": [_lag(e) for e in exponents],
         "radius": _lag(radius),
     }
 

@@ -7,6 +7,7 @@ A task is a module with `DEFAULTS` (its own, by section of the recipe), `prepare
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from clew.config import SECTIONS, Decode, Recipe, build
 from clew.data.batch import Example
 from clew.data.pair_batch import PairExample
 from clew.data.table import Table
+from clew.diagnose.examine import of_data
+from clew.diagnose.window import suggested
 from clew.errors import ConfigError
 from clew.models import Single
 from clew.models.unaligned import Unaligned
@@ -44,6 +47,7 @@ OWN = {  # keys of a recipe that say something to few tasks, by what those do
     "generate": ("data.keys", "data.transpose", "model.components"),
     "transcribe": ("model.subsample", "decode.language", "decode.language_weight", "decode.unit_bonus"),
 }
+FARTHEST = 512  # steps of a window that is found from the data
 Cells = Mapping[str, type[Recurrence]]
 Scores = tuple[dict[str, float], dict[str, dict[str, float]], int]  # the model's, each baseline's, how many were scored
 
@@ -173,10 +177,16 @@ class Searching:
         return other
 
 
-def window_of(recipe: Recipe, usual: int) -> int:
-    """The steps that a gradient reaches back, 0 for whole sequences; "auto" is the task's usual number as long as
-    nothing measures how far back the data reach."""
-    return usual if recipe.train.window == "auto" else recipe.train.window
+def window_of(recipe: Recipe, usual: int, examples: Sequence[Example]) -> int:
+    """The steps that a gradient reaches back, 0 for whole sequences; "auto" is the task's usual number, or as many more
+    as the data reach back. (What single steps tell of each other is the least that longer stretches do.)"""
+    if recipe.train.window != "auto":
+        return recipe.train.window
+    data = of_data(examples, FARTHEST)
+    reach = 0.0 if data is None else data.horizon()
+    window = max(usual, suggested(reach, math.inf, FARTHEST).steps)
+    say(f"window: {window} steps, as the data carry information to {min(reach, FARTHEST):.0f}")
+    return window
 
 
 def all_but(*own: str) -> tuple[str, ...]:

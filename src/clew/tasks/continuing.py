@@ -205,7 +205,7 @@ def job(
     """
     t, (train, valid, test) = recipe.train, split
     trained.model.init_state(1)  # refuses an Encoder: what reads the future cannot foresee it
-    window = window_of(recipe, WINDOW) or WINDOW  # a document is never learned from whole
+    window = window_of(recipe, WINDOW, examples) or WINDOW  # a document is never learned from whole
     every = 1 if t.supervise == "auto" else t.supervise
     batches = Lanes(examples, t.batch, window, t.stride, every)
     recipe = recipe.model_copy(

@@ -56,7 +56,7 @@ UNUSED = (
     "train.entropy_matching",
 )
 STEPS, VALIDATE_EVERY = 600, 25
-REMEMBERED = 5_000  # steps before a forecast that is only shown
+STRETCH, REMEMBERED = 256, 5_000  # steps before a forecast that is only shown: those shown, and those read
 MOST_ORIGINS = {"valid": 100, "test": 500}  # validation runs often; a test of 500 origins is precise enough
 
 
@@ -113,9 +113,9 @@ class Forecaster:
         return Predictions(["step", target], [[step, y] for step, y in enumerate(forecast, 1)], short)
 
     def shown(self, tables: list[Table], most: int) -> list[Shown]:
-        """Windows of the series, and what is forecast from each one's end."""
-        H, W, ahead, N = self.plan.horizon, self.plan.window, self.ahead_at_once, self.model.head.targets
-        series = read(tables, self.plan.columns[0], self.plan.columns)[1]
+        """Stretches of the series, and what is forecast from each one's end."""
+        H, ahead, N = self.plan.horizon, self.ahead_at_once, self.model.head.targets
+        series, W = read(tables, self.plan.columns[0], self.plan.columns)[1], self.plan.window
         ends = [
             (values, table.name, end)
             for values, table in zip(series, tables, strict=True)
@@ -123,11 +123,12 @@ class Forecaster:
         ]
         found = []
         for values, file, end in spread(ends, most):
-            x = self.plan.scaler.apply(values[end - W : end + ahead]).astype(np.float32)
-            target = np.stack([x[t + 1 : t + 1 + ahead, :N] for t in range(W)])
+            begin = max(0, end - max(W, STRETCH))
+            x = self.plan.scaler.apply(values[begin : end + ahead]).astype(np.float32)
+            target = np.stack([x[t + 1 : t + 1 + ahead, :N] for t in range(end - begin)])
             truth, said = values[end : end + H, 0], self.predict(values[max(0, end - REMEMBERED) : end], H)
             texts = (", ".join(f"{y:.4g}" for y in row) for row in (truth, said))
-            example, wrong = Example(x[:W], target), float(np.abs(truth - said).mean())
+            example, wrong = Example(x[: end - begin], target), float(np.abs(truth - said).mean())
             found.append(Shown(f"{file}, step {end}", example, *texts, wrong))
         return found
 

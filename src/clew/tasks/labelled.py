@@ -188,7 +188,7 @@ def prepare(
         hint = "--set train.window=256 learns from windows with the state carried on"
         refuse_long(parts.train, [len(example.x) for example in examples], hint)
     trained.model = _model(recipe, source, answers, cells)
-    window = window_of(recipe, WINDOW)
+    window = window_of(recipe, WINDOW, examples)
     if window:
         trained.model.init_state(1)  # refuses an Encoder, which cannot carry a state
         batches: Buckets | Lanes = Lanes(examples, t.batch, window, t.stride, every)
