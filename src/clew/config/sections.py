@@ -194,7 +194,8 @@ class Train(Section):
     """Stop after so many validations without a new best; 0 = never."""
     window: Count | Literal["auto"] = 0
     """Steps that a gradient reaches back (k2), the state carried on beyond them; 0 = whole sequences, auto = the
-    task's usual number, or more where the data reach farther back. For a forecast: steps of a training window, 0 = three seasons, at least 48 and at most 192."""
+    task's usual number, or more where the data reach farther back. For a forecast: steps of a training window, 0 =
+    three seasons, at least 48 and at most 192."""
     stride: Count = 0
     """Steps between two updates with a truncated gradient (k1); 0 = as many as the window has."""
     supervise: AtLeastOne | Literal["auto", "last"] = "auto"
