@@ -169,10 +169,10 @@ def followed(data: Path) -> None:
         with tempfile.TemporaryDirectory() as work:
             before = clew.train(data / source, Path(work) / "before", progress=False, **settings)
             found = report(Path(work) / "before")
-            remark = next(remark for remark in found.remarks if remark.changes)
+            remark = next((remark for remark in found.remarks if remark.changes), None)
+            if remark is None:
+                sys.exit(f"{name}: nothing to try among {[remark.text for remark in found.remarks]}")
             kept = {key: value for key, value in settings.items() if f".{key}=" not in " ".join(remark.changes)}
-            if any(change.startswith("model.cell=") for change in remark.changes):
-                kept.pop("cell_options", None)  # those of the other cell
             after = clew.train(
                 data / source, Path(work) / "after", progress=False, overrides=list(remark.changes), **kept
             )

@@ -67,6 +67,11 @@ def rows(tree: State) -> int | None:
     return next((leaf.shape[0] for leaf in leaves(tree)), None)
 
 
+def size(tree: State) -> int:
+    """The bytes of a state."""
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves(tree))
+
+
 def detach(tree: State) -> State:
     """The same numbers without their history: the cut of truncated BPTT."""
     return map(Tensor.detach, tree)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from known import pinned
 
-from clew.cells import GRU, LRU, LSTM, RECURRENCES, Elman, LinearRecurrence, MinGRU, Residual
+from clew.cells import GRU, LRU, LSTM, RECURRENCES, Elman, LinearRecurrence, MinGRU, Residual, StackMemory
 from clew.diagnose import gates
 from clew.diagnose.spectra import spectrum
 from clew.tree import leaves
@@ -53,42 +53,53 @@ def test_time_constants_are_read_off() -> None:
     assert {gate.name for gate in layer.gates} == {"input", "keep", "output"}
 
 
-@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"initial": "random"}])
-@pytest.mark.parametrize("kind", [LSTM, GRU])
-def test_gates_are_those_of_the_steps(kind: type[LSTM | GRU], options: dict) -> None:
-    """By what a gate does: with the candidate at 0, c' = f c and h' = u h."""
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"initial": "random"}, {"zoneout": 0.2}])
+def test_the_gates_of_an_lstm_are_the_slopes_of_its_steps(options: dict) -> None:
     torch.manual_seed(0)
-    cell = kind(3, 4, **options).double()
+    cell = LSTM(3, 4, **options).double().eval()
     x = torch.randn(2, 6, 3, dtype=torch.float64)
     keep, state = cell.gate_values(x)["keep"], cell.init_state(2)
     for t, x_BI in enumerate(x.unbind(1)):
-        if isinstance(state[1], torch.Tensor):  # c
-            c = state.c.detach().requires_grad_()
-            after = cell.step(x_BI, state._replace(c=c))[1]
-            share = torch.autograd.grad(after.c.sum(), c)[0]
-        else:
-            gate = cell.before_squashing(x)[:, t].chunk(3, -1)[1]
-            share = torch.sigmoid(gate)
-        assert torch.allclose(keep[:, t], share)
+        c = state.c.detach().requires_grad_()
+        after = cell.step(x_BI, state._replace(c=c))[1]
+        assert torch.allclose(keep[:, t], torch.autograd.grad(after.c.sum(), c)[0])
         state = cell.step(x_BI, state)[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"initial": "random"}, {"zoneout": 0.2}])
+def test_the_gates_of_a_gru_say_how_much_of_h_is_left(options: dict) -> None:
+    """h' = u h + (1 - u) n, where the candidate n is sent to 1: then u = (1 - h') / (1 - h)."""
+    torch.manual_seed(0)
+    cell = GRU(3, 4, **options).double().eval()
+    with torch.no_grad():
+        assert cell.bias_ih is not None
+        cell.bias_ih[8:] = 300.0
+        if cell.norm_ih is not None:
+            cell.norm_ih[8:] = 0.0
+    x = torch.randn(2, 6, 3, dtype=torch.float64)
+    keep, state = cell.gate_values(x)["keep"], cell.init_state(2)
+    for t, x_BI in enumerate(x.unbind(1)):
+        after = cell.step(x_BI, state)[1]
+        assert torch.allclose(keep[:, t], (1 - after.h) / (1 - state.h))
+        state = after
 
 
 @pytest.mark.parametrize("name", RECURRENCES)
 def test_every_recurrence_says_what_its_gates_do(name: str) -> None:
     torch.manual_seed(0)
     cell = RECURRENCES[name](6, 8).eval()
-    x = torch.randn(3, 7, 6)
+    x = torch.randn(3, 51, 6)
     with torch.no_grad():
         found = cell.gate_values(x)
         wrapped = Residual(RECURRENCES[name](6, 6), "rms").gate_values(x)
     assert found.keys() == wrapped.keys()
     for gate in found.values():
-        assert gate.shape[:2] == (3, 7)
+        assert gate.shape[:2] == (3, 51)
         assert float(gate.min()) >= 0
         assert float(gate.max()) <= 1 + 1e-6
     (layer,) = gates.layers(cell, x)
     assert layer.units == cell.output_size
-    assert len(layer.norms) == 7
+    assert len(layer.norms) == 51
     assert len(layer.spectrum.exponents) == min(8, layer.spectrum.size)
 
 
@@ -97,10 +108,13 @@ def test_what_is_kept_of_linear_cells_is_the_slope_of_the_state() -> None:
     x = torch.randn(2, 5, 3)
     cell = MinGRU(3, 4)
     assert torch.equal(cell.gate_values(x)["keep"], cell.coefficients(x)[0].detach())
-    modulus = torch.exp(-torch.exp(LRU(3, 4).nu))
-    assert modulus.shape == (4,)
     lru = LRU(3, 4)
     assert torch.allclose(lru.gate_values(x)["keep"][0, 0], torch.exp(-torch.exp(lru.nu)).detach(), atol=1e-6)
+
+
+def test_gates_of_what_steps_one_by_one_stand_in_time() -> None:
+    cell = StackMemory.around(MinGRU, 3, 4, depth=3)
+    assert cell.gate_values(torch.randn(2, 7, 3))["keep"].shape == (2, 7, 4)
 
 
 def test_dead_units_and_drift() -> None:

@@ -10,12 +10,12 @@ import torch
 from known import Delay, pinned
 from torch import nn
 
-from clew.cells import GRU, Encoder, MinGRU, Stack
+from clew.cells import GRU, LSTM, Bidirectional, BothEnds, Encoder, MeanPool, MinGRU, Recurrence, Stack
 from clew.data.batch import Example
 from clew.diagnose import flow
 from clew.diagnose.capacity import capacity, rounded
 from clew.diagnose.examine import examine
-from clew.diagnose.information import dependency
+from clew.diagnose.information import dependency, to_symbols
 from clew.diagnose.probe import pieces, probe
 from clew.diagnose.window import suggested
 from clew.models import Single
@@ -69,6 +69,7 @@ def test_horizons_and_lags() -> None:
     assert flow.horizon([0, 1, 2, 3], [1.0, 0.5, 0.009, 0.001]) == 1
     assert math.isinf(flow.horizon([0, 1, 2], [1.0, 1.0, 1.0]))
     assert flow.horizon([0], [1.0]) == 0
+    assert math.isinf(flow.horizon([0, 1], [math.nan, 1.0]))  # what overflows has not vanished
     for most in (0, 1, 128, 129, 1000):
         lags = flow.lags_up_to(most)
         assert lags[0] == 0
@@ -102,15 +103,16 @@ def test_capacity_is_what_rounding_leaves() -> None:
     c[:, 0] = (c[:, 0] * 4).floor() / 3
     target = (c[:, 0] * 3).round()
 
-    def nats(given: torch.Tensor) -> float:
+    def said(given: torch.Tensor) -> torch.Tensor:
         right = ((given[:, 0] * 3).round() == target).double()
-        return float(-(0.97 * right + 0.01).log().mean())
+        return (0.999 * right + 1e-4).log()[:, None]
 
-    found = capacity(c, nats)
+    found = capacity(c, said)
     assert found.bits == 2
     assert found.held == 4
-    assert found.needed > 1
+    assert found.needed == pytest.approx(2, abs=0.05)
     assert torch.equal(rounded(c, 2)[:, 0], c[:, 0])
+    assert capacity(torch.zeros(8, 2), lambda given: torch.zeros(8, 3)).needed == 0
 
 
 def test_pieces_are_of_one_length() -> None:
@@ -123,8 +125,52 @@ def test_pieces_are_of_one_length() -> None:
 
 def test_models_that_are_not_known_or_too_small_are_left_alone() -> None:
     model = Single(GRU(1, 4), ClassHead(4, 3))
-    assert probe(model, []) is None
-    assert examine(nn.Linear(1, 1), []) is None
     one = [Example(np.zeros((1, 1), np.float32), np.zeros(1, np.int64))] * 4
+    assert probe(model, []) is None
     assert examine(model, one) is None
-    assert not isinstance(model.body, Encoder)
+    assert examine(nn.Linear(1, 1), one) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Stack(GRU(1, 6), MeanPool(6)),
+        Stack(Bidirectional(GRU(1, 6), GRU(1, 6)), BothEnds(6, 6)),
+        Stack(Stack(LSTM(1, 6), GRU(6, 6)), MinGRU(6, 6)),
+        GRU(1, 6, recurrent_dropout=0.3, zoneout=0.2),
+    ],
+    ids=["pooled", "bidirectional", "nested", "masked"],
+)
+def test_bodies_of_every_shape(body: Recurrence | Encoder) -> None:
+    """A pool, through which every step is one step away, does not hide how far the recurrence reaches."""
+    torch.manual_seed(0)
+    model = Single(body, ClassHead(body.output_size, 3))
+    x = np.random.default_rng(0).normal(size=(12, 150, 1)).astype(np.float32)
+    found = examine(model, [Example(row, np.full(150, i % 3)) for i, row in enumerate(x)])
+    assert found is not None
+    assert found.reach < 100
+    assert found.felt if isinstance(body, Recurrence) else not found.felt
+    for layer in found.layers:
+        assert all(exponent < 0 for exponent in layer.spectrum.exponents)
+    assert not any(getattr(module, "recurrent_dropout", 0.3) == 0 for module in [body] if isinstance(body, GRU))
+
+
+def test_data_reach_as_far_as_what_stands_behind_a_gap() -> None:
+    draws = np.random.default_rng(0)
+    x = draws.integers(0, 3, (300, 120))
+    y = x.copy()
+    y[:, 50:] = (x[:, 50:] + x[:, :-50]) % 3
+    y[:, 1:] = np.where(draws.random((300, 119)) < 0.5, x[:, :-1], y[:, 1:])
+    answers = y * 0 + np.where(draws.random(y.shape) < 0.5, np.roll(x, 1, 1), np.roll(x, 50, 1))
+    assert dependency(x, 60, answers).horizon() == 50
+
+
+def test_rare_events_and_many_words_are_symbols_too() -> None:
+    draws = np.random.default_rng(0)
+    events = (draws.random((40, 300)) < 0.03).astype(np.float32)
+    answers = np.roll(events, 5, 1)
+    assert dependency(events, 20, answers).horizon() == 5
+    words = draws.zipf(1.3, (100, 200)).clip(max=50_000)
+    assert dependency(words, 20, np.roll(words, 3, 1)).horizon() == 3
+    assert len(np.unique(to_symbols(words))) <= 64
+    assert dependency(words, 20).horizon() == 0

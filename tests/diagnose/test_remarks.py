@@ -40,6 +40,8 @@ def test_gradients_that_vanish_before_the_data_do() -> None:
     assert "the data carry information to 120 steps" in first
     assert first.endswith("model.cell=lstm")
     assert said(found, model={"cell": "gru"})[0].endswith("model.cell_options.forget_bias=3")
+    options = {"cell": "elman", "cell_options": {"nonlinearity": "relu"}}
+    assert said(found, model=options)[0].endswith("model.cell_options={} | model.cell=lstm")
     assert not any("vanish" in text for text in said(found._replace(at_start={"1": fading(0.99)})))
 
 
@@ -75,7 +77,11 @@ def test_learning_and_worth() -> None:
     assert "still getting better" in said(log=log(5, 4, 3, 2, 1), train={"steps": 50})[0]
     assert "train.steps=100" in said(log=log(5, 4, 3, 2, 1), train={"steps": 50})[0]
     assert said(log=log(2, 1, 1.01, 1, 1.01, 1.02)) == []
+    assert "by heart" in said(log=log(0.0, 0.0, 0.1, 0.1, 0.1))[0]
+    assert "still getting better" in said(log=log(-1, -2, -3, -4, -5))[0]
     naive = {"metrics": {"mae": 2.0}, "baseline": {"seasonal_naive": {"mae": 1.0}}}
     assert "does not beat seasonal naive" in said(metrics=naive)[0]
+    tied = {"metrics": {"exact": 0.0, "cer": 0.2}, "baseline": {"commonest": {"exact": 0.0, "cer": 0.8}}}
+    assert said(metrics=tied) == []
     good = {"metrics": {"accuracy": 0.9}, "baseline": {"majority": {"accuracy": 0.5}}}
     assert said(metrics=good) == []

@@ -91,11 +91,10 @@ class Recurrence(nn.Module, ABC):
         with ops.decays() as kept:
             self(x_BTI)
         rows, steps = x_BTI.shape[:2]
-        return (
-            {"keep": torch.cat([share.expand(rows, -1, *share.shape[2:])[:, -steps:].flatten(2) for share in kept], -1)}
-            if kept
-            else {}
-        )
+        shares = [share.expand(rows, -1, *share.shape[2:])[:, -steps:].flatten(2) for share in kept]
+        if len(shares) >= steps > 1 and all(share.shape[1] == 1 for share in shares):  # step by step
+            return {"keep": torch.cat(shares[: len(shares) // steps * steps], 1).unflatten(1, (steps, -1)).flatten(2)}
+        return {"keep": torch.cat(shares, -1)} if shares else {}
 
     def read_backwards(
         self,

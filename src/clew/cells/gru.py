@@ -73,7 +73,8 @@ class GRU(Classical):
 
     def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
         r, u, _ = self.before_squashing(x_BTI).chunk(3, -1)
-        return {"reset": torch.sigmoid(r), "keep": torch.sigmoid(u)}
+        z = self.zoneout  # outside training that share of h stays as it was
+        return {"reset": torch.sigmoid(r), "keep": z + (1 - z) * torch.sigmoid(u)}
 
     def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, GRUState]:
         y_BTH, after = ops.gru_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)

@@ -4,8 +4,8 @@ W    = (1/N) sum over p of p p', without its diagonal                           
 s[t] = sign(W s[t-1] + x[t]),  or tanh(gain (W s[t-1] + x[t])) with a gain               state: s_BN
 y[t] = s[t]                                                                              x: a field from outside
 
-All units move at once. E = -s'Ws/2 - x's never rises where they move one by one (`energy`); moved together they end in
-a fixed point or in a cycle of two (Goles & Olivos 1980).
+All units move at once. E = -s'Ws/2 never rises where they move one by one with no field (`energy`); moved together they
+end in a fixed point or in a cycle of two (Goles & Olivos 1980).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Hopfield(Recurrence):
     def storing(cls, patterns_PN: Tensor, *, gain: float = 0.0) -> Self:
         """A network that holds these patterns of -1 and 1, by Hebb's rule."""
         N = patterns_PN.shape[1]
-        net = cls(N, N, gain=gain)
+        net = cls(N, N, gain=gain).to(patterns_PN)
         net.W.copy_(patterns_PN.T @ patterns_PN / N)
         net.W.fill_diagonal_(0.0)
         return net

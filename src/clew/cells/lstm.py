@@ -89,7 +89,8 @@ class LSTM(Classical):
 
     def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
         i, f, _, o = self.before_squashing(x_BTI).chunk(4, -1)
-        return {"input": torch.sigmoid(i), "keep": torch.sigmoid(f), "output": torch.sigmoid(o)}
+        z = self.zoneout_cell  # outside training that share of c stays as it was
+        return {"input": torch.sigmoid(i), "keep": z + (1 - z) * torch.sigmoid(f), "output": torch.sigmoid(o)}
 
     def scan(self, x_BTI: Tensor, state: State, **how: Any) -> tuple[Tensor, LSTMState]:
         y_BTP, after = ops.lstm_scan(x_BTI, state, self.weights(), zoneout=self.zone(), **how)

@@ -80,9 +80,14 @@ def _write(out: Path, outcomes: list[tuple[Experiment, Outcome, float]]) -> None
 
 def _rows(each: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
     return [
-        {"experiment": _name(each), "claim": each.CLAIM, **finding._asdict(), "holds": finding.holds}
+        {"experiment": _name(each), "claim": each.CLAIM, **_finite(finding._asdict()), "holds": finding.holds}
         for finding in outcome.findings
     ]
+
+
+def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null."""
+    return {name: None if value != value else value for name, value in numbers.items()}
 
 
 def _name(each: Any) -> str:

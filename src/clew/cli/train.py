@@ -9,6 +9,7 @@ import typer
 
 from clew.cli.show import print_json, print_table, print_targets, say
 from clew.tasks import train as run_training
+from clew.tasks.train import sources_of
 
 UNITS = {
     **dict.fromkeys(("caption", "summarise", "transcribe", "translate"), "texts"),
@@ -106,4 +107,4 @@ def _sources_of(recipe: Path | None, out: Path | None, resume: bool) -> list[str
     named = load_recipe(file).get("data", {}).get("train", "") if file is not None else ""
     if not named:
         raise ConfigError("no source given", hint="clew train FILE, or clew train sample:co2")
-    return [named] if Path(named).exists() else [name.strip() for name in named.split(",")]
+    return sources_of(named)

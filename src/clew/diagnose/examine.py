@@ -4,7 +4,6 @@ back its data reach. What it all means stands in `remarks`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,10 +16,11 @@ from clew.data.pair_batch import PairExample
 from clew.diagnose import flow, gates
 from clew.diagnose.information import Dependency, dependency
 from clew.diagnose.looking import Looked, looked
-from clew.diagnose.probe import STEPS, pieces, probe
+from clew.diagnose.probe import STEPS, Probe, pieces, probe
 from clew.diagnose.window import Window, suggested
 from clew.models.paired import Paired
 from clew.models.pointer import PointerNet
+from clew.models.unaligned import Unaligned
 
 FELT = 16  # rows by which it is told what is felt
 FEW = 16  # lags of gradients of states
@@ -49,11 +49,11 @@ class Examined(NamedTuple):
     @property
     def reach(self) -> float:
         """Steps that gradients reach back to the lowest layer that has any."""
-        return _reach(self.gradients)
+        return _horizon(self.gradients)
 
     @property
     def reach_at_start(self) -> float:
-        return _reach(self.at_start)
+        return _horizon(self.at_start)
 
     @property
     def window(self) -> Window | None:
@@ -81,31 +81,42 @@ def examine(
     found = probe(model, examples, steps)
     if found is None:
         return None
-    start = probe(fresh, examples, steps) if fresh is not None else None
     T = found.x.shape[1]
     known = Examined(
         T,
-        gradients=flow.of_inputs(found.body, found.x, found.loss),
-        at_start=flow.of_inputs(start.body, start.x, start.loss) if start else {},
+        gradients=reach(found),
+        at_start=reach(start) if fresh is not None and (start := probe(fresh, examples, steps)) else {},
         layers=gates.layers(found.body, found.x),
-        dependency=of_data(examples, T),
+        dependency=of_data(examples, T, model.front.stride if isinstance(model, Unaligned) else 1),
     )
-    if not isinstance(found.body, Recurrence):
+    body = flow.unpooled(found.body)
+    if not isinstance(found.body, Recurrence) or not isinstance(body, Recurrence):
         return known
     lags, few = flow.lags_up_to(T - 1), sorted({1 + round((T - 1) * (k / FEW) ** 2) for k in range(FEW + 1)})
     return known._replace(
         lags=lags,
         felt=flow.felt(found.body, found.predict, found.x[:FELT], lags),
         state_lags=few,
-        states=flow.of_states(found.body, found.x, few, found.loss),
+        states=flow.of_states(body, found.x, few, found.loss if body is found.body else None),
     )
 
 
-def of_data(examples: Sequence[Any], steps: int) -> Dependency | None:
+def reach(found: Probe) -> dict[str, list[float]]:
+    """Gradients by lag, through the recurrences alone where a pool stands behind them."""
+    body = flow.unpooled(found.body)
+    return flow.of_inputs(body, found.x, found.loss if body is found.body else None)
+
+
+def of_data(examples: Sequence[Any], steps: int, stride: int = 1) -> Dependency | None:
     """How far back the sequences reach: of their symbols, or of that of a few channels which reaches farthest; towards
-    the answers, where these change along a sequence."""
+    the answers, where these change along a sequence.
+
+    Args:
+        stride: inputs that make a step.
+    """
     if isinstance(examples[0], PairExample):
-        examples = [Example(example.source, example.source) for example in examples]
+        sources = [example.source[::stride] for example in examples]
+        examples = [Example(source, source[:, :0]) for source in sources if len(source)]
     cut = pieces(examples, 2 * steps, SEQUENCES)
     x = np.stack([piece.x for piece in cut])
     target = np.stack([np.asarray(piece.target).reshape(len(piece.target), -1) for piece in cut])
@@ -115,13 +126,9 @@ def of_data(examples: Sequence[Any], steps: int) -> Dependency | None:
     spread = [int(i) for i in np.argsort(-x.reshape(-1, x.shape[-1]).std(0), kind="stable")[:CHANNELS]]
     channels = [0] if x.dtype.kind in "iub" else spread
     found = [dependency(x[..., i], min(steps, x.shape[1] // 2), answers) for i in channels]
-    return max(found, key=lambda known: (known.first > 0, _finite(known.horizon())))
+    return max(found, key=lambda known: known.horizon())
 
 
-def _finite(lag: float) -> float:
-    return 1e9 if math.isinf(lag) else lag
-
-
-def _reach(curves: dict[str, list[float]]) -> float:
+def _horizon(curves: dict[str, list[float]]) -> float:
     curve = next(iter(curves.values()), [])
     return flow.horizon(range(len(curve)), curve)

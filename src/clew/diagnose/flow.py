@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from clew import tree
 from clew.cells import Encoder, Recurrence, Stack
 from clew.cells.compose import EncoderStack
+from clew.cells.pool import BothEnds, Pool
 from clew.models.anchored import Anchored
 from clew.tree import State
 
@@ -37,16 +38,31 @@ Score = Callable[[Tensor], Tensor]  # outputs (B, W) of the last step to a loss 
 
 def layers_of(body: Recurrence | Encoder) -> list[tuple[str, Recurrence | Encoder]]:
     """The layers of a stack by name, or the one that it is."""
-    body = body.inner if isinstance(body, Anchored) else body
-    parts = list(body.layers) if isinstance(body, Stack | EncoderStack) else [body]
-    return [(f"{number} {_name(part)}", part) for number, part in enumerate(parts, 1)]
+    return [(f"{number} {_name(part)}", part) for number, part in enumerate(_parts(body), 1)]
 
 
-def parts_of(body: Recurrence, state: State) -> tuple[State, ...]:
+def _parts(body: Recurrence | Encoder) -> list[Recurrence | Encoder]:
+    if isinstance(body, Anchored):
+        return _parts(body.inner)
+    if isinstance(body, Stack | EncoderStack):
+        return [part for layer in body.layers for part in _parts(layer)]
+    return [body]
+
+
+def parts_of(body: Recurrence, state: State) -> list[State]:
     """The states of `layers_of`, in their order."""
     if isinstance(body, Anchored):
         return parts_of(body.inner, state.inner)
-    return tuple(state) if isinstance(body, Stack) else (state,)
+    if isinstance(body, Stack):
+        return [part for layer, own in zip(body.layers, state, strict=True) for part in parts_of(layer, own)]
+    return [state]
+
+
+def unpooled(body: Recurrence | Encoder) -> Recurrence | Encoder:
+    """The same without a pool at its end, through which every step is one step away."""
+    if isinstance(body, Stack | EncoderStack) and len(body.layers) > 1 and isinstance(body.layers[-1], Pool | BothEnds):
+        return Stack(*body.layers[:-1])
+    return body
 
 
 @contextmanager
@@ -91,27 +107,30 @@ def of_inputs(body: Recurrence | Encoder, x_BTI: Tensor, score: Score | None = N
     wanted = {name: x for name, x in found.items() if x.requires_grad}
     loss = (score or mixed(body.output_size))(y_BTW[:, -1]).sum()
     gradients = torch.autograd.grad(loss, list(wanted.values()))
-    return {name: _norms(g) for name, g in zip(wanted, gradients, strict=True)}
+    return {
+        name: [norm(g_BI[:, None]) for g_BI in g_BTI.flip(1).unbind(1)]
+        for name, g_BTI in zip(wanted, gradients, strict=True)
+    }
 
 
 def of_states(
     body: Recurrence, x_BTI: Tensor, lags: Sequence[int], score: Score | None = None
 ) -> dict[str, list[float]]:
-    """By layer the norm at these lags, each at most T; of layers that have a state."""
+    """By layer the norm at these lags, from 1 to T; of layers that have a state."""
     body.eval()
     score = score or mixed(body.output_size)
     found: dict[str, list[float]] = {}
     for lag, state in zip(lags, states_before(body, x_BTI, lags), strict=True):
         leaf = tree.map(lambda s: s.detach().requires_grad_(s.is_floating_point()), state)
-        y_BTW, after = body(x_BTI[:, x_BTI.shape[1] - lag :], leaf)
+        y_BTW, _ = body(x_BTI[:, x_BTI.shape[1] - lag :], leaf)
         parts = parts_of(body, leaf)
-        loss = score(y_BTW[:, -1]).sum() if lag else sum(s.sum() for s in tree.leaves(after))
+        loss = score(y_BTW[:, -1]).sum()
         for (name, _), part in zip(layers_of(body), parts, strict=True):
             wanted = [s for s in tree.leaves(part) if s.requires_grad]
             if wanted:
                 gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
-                squares = sum(float(g.square().sum()) for g in gradients if g is not None)
-                found.setdefault(name, []).append(math.sqrt(squares / len(x_BTI)))
+                sizes = [norm(g[:, None]) for g in gradients if g is not None]
+                found.setdefault(name, []).append(math.hypot(*sizes))
     return found
 
 
@@ -154,9 +173,16 @@ def states_before(body: Recurrence, x_BTI: Tensor, lags: Sequence[int]) -> list[
     return [at[T - lag] for lag in lags]
 
 
+def norm(gradient_BTI: Tensor) -> float:
+    """Root mean square over rows of the norm of what each has."""
+    return math.sqrt(float(gradient_BTI.double().square().sum()) / len(gradient_BTI))
+
+
 def horizon(lags: Sequence[int], curve: Sequence[float], share: float = SHARE) -> float:
-    """The last lag at which the curve has this share of its greatest height; infinite where that is the last of all, 0
-    where there is nothing to fall."""
+    """The last lag at which the curve has this share of its greatest height; infinite where that is the last of all, or
+    where the curve is not finite; 0 where there is nothing to fall."""
+    if not all(map(math.isfinite, curve)):
+        return math.inf
     top = max(curve, default=0.0)
     if not top > 0:
         return 0.0
@@ -170,10 +196,6 @@ def lags_up_to(most: int) -> list[int]:
     while lags[-1] < most:
         lags.append(min(most, math.ceil(lags[-1] * 1.04)))
     return lags
-
-
-def _norms(gradient_BTI: Tensor) -> list[float]:
-    return gradient_BTI.flatten(2).square().sum(-1).mean(0).sqrt().flip(0).tolist()
 
 
 def _name(layer: nn.Module) -> str:

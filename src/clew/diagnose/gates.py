@@ -26,6 +26,7 @@ from clew.diagnose.spectra import Spectrum, spectrum
 
 LOW, HIGH = 0.05, 0.95
 STILL = 1e-3
+GATED = 8  # rows by which gates are told
 SETTLED = 50  # steps over which a drift is told, at least
 KEEP = "keep"  # the gate that says how much of its state a unit keeps
 
@@ -63,17 +64,19 @@ def layers(body: Recurrence | Encoder, x_BTI: Tensor) -> list[Layer]:
         h_BTI = given[name]
         deviations = layer(h_BTI)[0].flatten(0, 1).std(0)
         dead = int((deviations < STILL * deviations.median().clamp(min=1e-12)).sum())
-        gates, norms = layer.gate_values(h_BTI), state_norms(layer, h_BTI)
+        gates, norms = layer.gate_values(h_BTI[:GATED]), state_norms(layer, h_BTI)
         stats = [Gate(gate, *_shares(values)) for gate, values in gates.items()]
         constants = time_constants(gates[KEEP]) if KEEP in gates else []
         exponents = spectrum(layer, h_BTI[0]) if h_BTI.is_floating_point() else Spectrum([], math.nan, 0)
-        found.append(Layer(name, stats, constants, dead, len(deviations), norms, drift(norms), exponents))
+        settled = bool(gates) and (not constants or constants[len(constants) * 9 // 10] < len(norms) / 6)
+        moved = drift(norms) if settled else 0.0  # what fills, or is not full yet, goes nowhere
+        found.append(Layer(name, stats, constants, dead, len(deviations), norms, moved, exponents))
     return found
 
 
 def time_constants(keep_BTN: Tensor, dt: float = 1.0) -> list[float]:
     """-dt / ln f of each unit, shortest first; infinite where all is kept."""
-    logs_N = keep_BTN.double().clamp(min=1e-30).log().flatten(0, 1).flatten(1).mean(0)
+    logs_N = keep_BTN.clamp(min=1e-30).log().flatten(0, 1).flatten(1).mean(0, dtype=torch.float64)
     return sorted(math.inf if rate >= 0 else -dt / rate for rate in logs_N.tolist())
 
 

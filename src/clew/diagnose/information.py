@@ -2,10 +2,11 @@
 
 I(d) = sum over a, b of p(a, b) ln (p(a, b) / (p(a) p(b)))     nats; a and b are symbols d steps apart
 I(d) is fitted by I0 exp(-l d) where it stands clear of noise; K = ln(1/e) / l is where it falls under the share e of
-I0. What stands out behind a gap alone (an answer that asks for one step long ago) is taken as it is.
+I0. What stands out behind a gap (an answer that asks for one step long ago, a season) reaches as far as it stands.
 
-Numbers are cut into classes of equal size. What counts add to I(d) where there is nothing, (A - 1) (B - 1) / 2n, is
-taken off (Miller 1955, "Note on the bias of information estimates").
+Numbers are cut into classes of equal size; of many symbols the commonest are told apart, and all others are one, by
+which I(d) can only fall. What counts add to I(d) where there is nothing, (K_ab - K_a - K_b + 1) / 2n of as many kinds
+of pairs and of symbols as occur, is taken off (Miller 1955, "Note on the bias of information estimates").
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLASSES = 8  # of numbers
+CLASSES, SYMBOLS = 8, 64  # of numbers; of symbols
 FAR = 20  # lags from which the noise is told
 CLEAR, SURE = 4.0, 20.0  # times the noise of I(d) above which a lag is fitted, and counts in full
 
@@ -30,9 +31,10 @@ class Dependency(NamedTuple):
 
     def horizon(self, share: float = 0.01) -> float:
         """K, in steps; 0 where there is no dependency, infinite where it does not fall."""
-        if math.isinf(self.rate):
-            return 0.0
-        return math.log(1 / share) / self.rate if self.rate > 0 else math.inf
+        fitted = math.log(1 / share) / self.rate if self.rate > 0 else math.inf
+        least = max(SURE * self.noise, share * max(self.nats, default=0.0))
+        sure = [d for d, nats in enumerate(self.nats, 1) if nats > least]
+        return max(fitted, float(sure[-1]) if sure else 0.0)
 
 
 def dependency(series: np.ndarray, most: int = 100, answers: np.ndarray | None = None) -> Dependency:
@@ -65,8 +67,6 @@ def dependency(series: np.ndarray, most: int = 100, answers: np.ndarray | None =
     # Up to the first lag that is lost in noise: behind it what stands out does so by chance.
     last = next((d for d in range(1, most + 1) if nats[d - 1] <= CLEAR * noise), most + 1) - 1
     if last < 1:
-        if peaks := [d for d in range(1, most + 1) if nats[d - 1] > SURE * noise]:
-            return Dependency(nats, noise, max(nats), math.log(100) / peaks[-1])
         return Dependency(nats, noise, 0.0, math.inf)
     if last < 3:
         return Dependency(nats, noise, nats[0], math.log(max(2.0, nats[0] / (CLEAR * noise))) / last)
@@ -82,14 +82,18 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     apart = joint.sum(1, keepdims=True) * joint.sum(0)
     seen = joint > 0
     nats = float((joint[seen] * np.log(joint[seen] / apart[seen])).sum())
-    kinds_a, kinds_b = (joint.sum(1) > 0).sum(), (joint.sum(0) > 0).sum()
-    return nats - (kinds_a - 1) * (kinds_b - 1) / (2 * n)
+    kinds = seen.sum() - seen.any(1).sum() - seen.any(0).sum() + 1
+    return nats - float(kinds) / (2 * n)
 
 
 def to_symbols(series: np.ndarray) -> np.ndarray:
-    """Whole numbers from 0: the symbols as they are, numbers by the class of equal size that they fall into."""
+    """Whole numbers from 0: symbols by how common they are, numbers by the class of equal size that they fall into."""
     series = np.asarray(series)
-    if series.dtype.kind in "iub":
-        return np.unique(series, return_inverse=True)[1].reshape(series.shape)
+    kinds, which, counts = np.unique(series, return_inverse=True, return_counts=True)
+    if series.dtype.kind in "iub" or len(kinds) <= CLASSES:
+        rank = np.argsort(np.argsort(-counts, kind="stable"))
+        return np.minimum(rank, SYMBOLS - 1)[which].reshape(series.shape)
     cuts = np.quantile(series, np.linspace(0, 1, CLASSES + 1)[1:-1])
-    return np.searchsorted(np.unique(cuts), series, side="right")
+    return np.searchsorted(
+        np.unique(cuts), series
+    )  # what equals a cut is below it: many zeros are a class of their own

@@ -1,7 +1,9 @@
 """What a model that reads a source and then writes makes of it: where it looks, how far back it feels, what it holds.
 
-sharp    entropy of where it looks beside ln S, the mean over what is written: 0 for one place, 1 for everywhere
-places   norm of d loss / d x at each place of the source, counted from its end
+blur     entropy of where it looks beside that of looking at all open places alike, the mean over what is written:
+         0 for one place, 1 for everywhere; of several heads that of their mean
+places   norm of d loss / d x at each place of the source, counted from its end, of what the first layer reads that
+         reads numbers
 capacity of the context vector, where there is no attention (see `capacity`)
 
 B rows, S steps of the source, T of the target
@@ -17,16 +19,17 @@ from torch import Tensor
 
 from clew.data.pair_batch import PairBatch, PairExample, collate_pairs
 from clew.diagnose.capacity import Capacity, capacity
-from clew.diagnose.flow import watched
-from clew.models.attention import entropy_ratio
+from clew.diagnose.flow import norm, watched
+from clew.models.attention import entropy
 from clew.models.paired import Paired
 from clew.models.pointer import PointerNet
 
 ROWS = 64
+AT_HAND = 2**17  # scores of places that are made at once: rows x places x units written
 
 
 class Looked(NamedTuple):
-    sharp: float | None
+    blur: float | None
     weights: list[list[float]]  # (T, S) of one example
     places: list[float]
     capacity: Capacity | None
@@ -35,16 +38,18 @@ class Looked(NamedTuple):
 def looked(model: Paired | PointerNet, examples: Sequence[PairExample]) -> Looked:
     """Of examples as the model is trained on them, at least one."""
     model.eval()
-    batch = collate_pairs(list(examples[:ROWS]))
+    largest = max(len(example.source) * (len(example.target) + 1) for example in examples[:ROWS])
+    batch = collate_pairs(list(examples[: max(1, min(ROWS, AT_HAND // max(1, largest)))]))
     weights_BTS = _weights(model, batch)
-    sharp, shown = None, []
+    blur, shown = None, []
     if weights_BTS is not None:
-        real_BS = _real(batch.source_lengths, weights_BTS.shape[2])
-        sharp = float(entropy_ratio(weights_BTS, real_BS)[batch.supervised].mean())
-        row = weights_BTS[0, : int(batch.lengths[0])]
-        shown = row[:, : int(real_BS[0].sum())].tolist()
-    held = _capacity(model, batch) if isinstance(model, Paired) and weights_BTS is None else None
-    return Looked(sharp, shown, of_places(model, batch), held)
+        blur = _blur(weights_BTS, batch.supervised)
+        shown = weights_BTS[0, : int(batch.lengths[0])]
+        shown = shown[:, (shown > 0).any(0)].tolist()
+    held = None
+    if isinstance(model, Paired) and weights_BTS is None and len(batch.x) > 1:
+        held = _capacity(model, batch)
+    return Looked(blur, shown, of_places(model, batch), held)
 
 
 def of_places(model: Paired | PointerNet, batch: PairBatch) -> list[float]:
@@ -54,14 +59,22 @@ def of_places(model: Paired | PointerNet, batch: PairBatch) -> list[float]:
     read = next((x for x in found.values() if x.requires_grad), None)
     if read is None:
         return []
-    squares_BS = torch.autograd.grad(loss, read)[0].flatten(2).square().sum(-1)
-    S = squares_BS.shape[1]
-    place_BS = batch.source_lengths[:, None] - 1 - torch.arange(S)
-    real_BS = place_BS >= 0
-    sums, counts = squares_BS.new_zeros(S), squares_BS.new_zeros(S)
-    sums.index_add_(0, place_BS[real_BS], squares_BS[real_BS])
-    counts.index_add_(0, place_BS[real_BS], torch.ones_like(squares_BS[real_BS]))
-    return (sums / counts.clamp(min=1)).sqrt().tolist()
+    gradient_BSI = torch.autograd.grad(loss, read)[0]
+    place_BS = batch.source_lengths[:, None] - 1 - torch.arange(gradient_BSI.shape[1], device=gradient_BSI.device)
+    return [
+        norm(gradient_BSI[place_BS == place][:, None])
+        for place in range(gradient_BSI.shape[1])
+        if (place_BS == place).any()
+    ]
+
+
+def _blur(weights_BTS: Tensor, real_BT: Tensor) -> float | None:
+    """The mean over steps that have more than one place to look at: what is barred has a weight of 0."""
+    open_BT = (weights_BTS > 0).sum(-1)
+    chosen_BT = real_BT & (open_BT > 1)
+    if not chosen_BT.any():
+        return None
+    return float((entropy(weights_BTS)[chosen_BT] / open_BT[chosen_BT].log()).mean())
 
 
 @torch.no_grad()
@@ -75,15 +88,9 @@ def _weights(model: Paired | PointerNet, batch: PairBatch) -> Tensor | None:
 def _capacity(model: Paired, batch: PairBatch) -> Capacity:
     source = model.encode(batch.source, batch.source_lengths, batch.copied)
 
-    def nats(summary_BD: Tensor) -> float:
+    def said(summary_BD: Tensor) -> Tensor:
         logp_BTV = model(batch.x, None, source._replace(summary=summary_BD), lengths=batch.lengths)[0]
         said_BT = logp_BTV.gather(-1, batch.target[..., None])[..., 0]
-        return -float(torch.where(batch.supervised, said_BT, 0.0).sum()) / len(batch.x)
+        return torch.where(batch.supervised, said_BT, 0.0)
 
-    return capacity(source.summary, nats)
-
-
-def _real(lengths_B: Tensor, places: int) -> Tensor:
-    """Which places are real, (B, S); a pointer's have the end before them."""
-    behind = places - int(lengths_B.max())
-    return torch.arange(places) < lengths_B[:, None] + behind
+    return capacity(source.summary, said)

@@ -5,6 +5,7 @@ B rows, T steps, W width of an output, P numbers predicted
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clew.cells import Encoder, Recurrence
+from clew.cells.classical import Classical
 from clew.data.batch import Batch, Example, collate
 from clew.data.pair_batch import PairExample, collate_pairs
 from clew.diagnose.flow import Score, mixed
@@ -36,7 +38,7 @@ def probe(model: nn.Module, examples: Sequence[Any], steps: int = STEPS, rows: i
         examples: sequences as the model is trained on them.
         steps: the longest piece.
     """
-    model.eval()
+    model = _without_masks(model)
     if isinstance(model, Single) and examples:
         return probe_of_batch(model, collate(pieces(examples, steps, rows)))
     if isinstance(model, Unaligned) and examples:
@@ -46,6 +48,15 @@ def probe(model: nn.Module, examples: Sequence[Any], steps: int = STEPS, rows: i
         body = model.body
         return Probe(body, x_BMH, mixed(body.output_size), lambda y: model.readout(y).softmax(-1))
     return None
+
+
+def _without_masks(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, with no masks of dropout, which are all ones there, in its states."""
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, Classical):
+            module.recurrent_dropout = 0.0
+    return model
 
 
 def probe_of_batch(model: Single, batch: Batch) -> Probe | None:

@@ -50,8 +50,8 @@ def _reach(found: Examined, recipe: Recipe) -> list[Remark]:
         text = f"gradients reach {end:.0f} steps; the data carry information {far}, which nearer steps may tell as well"
         said.append(Remark(0.5, text))
     curve = next(iter(found.gradients.values()))
-    if curve[0] > 0 and max(curve) > 100 * curve[0]:
-        text = f"gradients grow {max(curve) / curve[0]:.0f}-fold on the way back"
+    if curve[0] > 0 and not max(curve) <= 100 * curve[0]:
+        text = f"gradients grow {max(curve) / curve[0]:.3g}-fold on the way back"
         said.append(Remark(2.5, text, ("train.clip=0.5", f"train.lr={recipe.train.lr / 2:g}")))
     window = recipe.train.window
     if found.window is not None and isinstance(window, int) and 0 < window < min(data, found.window.steps):
@@ -62,11 +62,13 @@ def _reach(found: Examined, recipe: Recipe) -> list[Remark]:
 
 def _carrying(recipe: Recipe) -> tuple[str, ...]:
     """What carries gradients farther than this cell does."""
+    own = recipe.model.cell_options or {}
+    anew = ("model.cell_options={}",) if own else ()  # those of a cell say nothing to another
     if recipe.model.cell in PLAIN:
-        return ("model.cell=lstm",)
-    if recipe.model.cell in ("lstm", "gru") and "forget_bias" not in (recipe.model.cell_options or {}):
+        return (*anew, "model.cell=lstm")
+    if recipe.model.cell in ("lstm", "gru") and "forget_bias" not in own:
         return ("model.cell_options.forget_bias=3",)
-    return ("model.cell=mamba",) if recipe.model.cell in GATED else ()
+    return (*anew, "model.cell=mamba") if recipe.model.cell in GATED else ()
 
 
 def _memory(found: Examined) -> list[Remark]:
@@ -103,9 +105,9 @@ def _looking(found: Examined, recipe: Recipe) -> list[Remark]:
     seen, said = found.looked, []
     if seen is None:
         return said
-    if seen.sharp is not None:
-        text = f"attention's entropy is {seen.sharp:.0%} of that of looking everywhere alike"
-        said.append(Remark(1.6 if seen.sharp > BLURRED else 0.1, text))
+    if seen.blur is not None:
+        text = f"attention's entropy is {seen.blur:.0%} of that of looking everywhere alike"
+        said.append(Remark(1.6 if seen.blur > BLURRED else 0.1, text))
     if (held := seen.capacity) is not None:
         text = f"the context holds {held.held} bits ({held.numbers} numbers of {held.bits}), and {held.needed:.0f}"
         short = held.held < held.needed
@@ -123,11 +125,11 @@ def _learning(recipe: Recipe, log: Sequence[dict[str, Any]]) -> list[Remark]:
     best, last = min(losses), losses[-1]
     at = losses.index(best)
     if at < len(losses) // 2 and last > best + 0.05 * abs(best):
-        text = f"the best validation is number {at + 1} of {len(losses)}, and the last is {last / best - 1:.0%} worse"
+        text = f"the best validation is number {at + 1} of {len(losses)} ({best:.4g}), the last has {last:.4g}"
         dropout = min(0.6, recipe.model.dropout + 0.2)
         return [Remark(1.1, f"{text}: it learns by heart", (f"model.dropout={dropout:g}",))]
     before = min(losses[: -max(1, len(losses) // 5)])
-    if at >= len(losses) - 2 and before > best * 1.01 > 0:
+    if at >= len(losses) - 2 and before > best + 0.01 * abs(best):
         longer = 2 * (recipe.train.steps or recipe.train.epochs)
         key = "steps" if recipe.train.steps else "epochs"
         return [Remark(1.0, "the validation was still getting better at the end", (f"train.{key}={longer}",))]
@@ -138,11 +140,11 @@ def _worth(metrics: dict[str, Any]) -> list[Remark]:
     """Beside what needs no model."""
     ours = metrics.get("metrics", {})
     for name, naive in metrics.get("baseline", {}).items():
-        key = next((key for key in ours if key in naive), None)
-        if key is None or ours[key] is None or naive[key] is None:
+        told = [key for key in ours if None not in (ours[key], naive.get(key)) and ours[key] != naive[key]]
+        if not told:
             continue
-        worse = ours[key] <= naive[key] if key in HIGHER_IS_BETTER else ours[key] >= naive[key]
-        if worse:
+        key = told[0]
+        if (ours[key] < naive[key]) == (key.rpartition(".")[2] in HIGHER_IS_BETTER):
             text = f"{key} {ours[key]:.4g} does not beat {name.replace('_', ' ')}, which has {naive[key]:.4g}"
             return [Remark(5.0, text)]
     return []

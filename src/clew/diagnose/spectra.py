@@ -24,6 +24,7 @@ from clew.tree import State
 
 LARGEST = 512  # numbers of state of which all eigenvalues are found
 AT_ONCE = -20.0  # nats a step, under which differences say nothing but that little is left
+COUNTED = 30  # steps that tell what becomes of differences, at least
 SMALL = 1e-6  # a change of the state, beside its size
 
 
@@ -37,11 +38,11 @@ def spectrum(cell: Recurrence, x_TI: Tensor, exponents: int = 8, settle: int = 2
     """Of one sequence, by differences in double precision.
 
     Args:
-        x_TI: inputs; the first `settle` steps, or half of a short sequence, are read and not counted.
+        x_TI: inputs; the first `settle` steps are read and not counted. Of less than 30 more nothing is said.
         exponents: K, at most N.
     """
     cell, x_TI = copy.deepcopy(cell).double().eval(), x_TI.double()
-    state, settle = cell.init_state(1), min(settle, len(x_TI) // 2)
+    state = cell.init_state(1)
     N = _flat(state).shape[1]
     if not N:
         return Spectrum([], math.nan, 0)
@@ -60,7 +61,9 @@ def spectrum(cell: Recurrence, x_TI: Tensor, exponents: int = 8, settle: int = 2
                     radii.append(float(torch.linalg.eigvals(jacobian_NN).abs().max()))
             state = cell.step(x_I[None], state)[1]
     radius = math.exp(sum(map(math.log, radii)) / len(radii)) if radii and min(radii) > 0 else math.nan
-    rates = sorted((sums_K / max(1, counted)).tolist(), reverse=True)
+    if counted < COUNTED:
+        return Spectrum([], math.nan, N)
+    rates = sorted((sums_K / counted).tolist(), reverse=True)
     return Spectrum([rate if rate > AT_ONCE else -math.inf for rate in rates], radius, N)
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from clew.data.batch import Batch
 from clew.data.pair_batch import PairBatch
-from clew.diagnose.flow import horizon, of_inputs
+from clew.diagnose.examine import reach
+from clew.diagnose.flow import horizon
 from clew.diagnose.looking import of_places
 from clew.diagnose.probe import ROWS, STEPS, probe_of_batch
 from clew.models import Single
@@ -51,7 +52,7 @@ class FlowWatch:
         model, batch = self.model, to_device(self.batch, next(self.model.parameters()).device)
         if isinstance(model, Single) and isinstance(batch, Batch):
             found = probe_of_batch(model, batch)
-            return of_inputs(found.body, found.x, found.loss) if found else {}
+            return reach(found) if found else {}
         if isinstance(model, Paired | PointerNet) and isinstance(batch, PairBatch):
             return {"source": of_places(model, batch)}
         return {}

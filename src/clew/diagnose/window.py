@@ -1,7 +1,7 @@
 """How far back to train: K for truncated backpropagation, from how far the data reach and the gradient does.
 
 data       K = ln(1/e) / l, where I(K) falls under the share e of I0 (see `information`)
-gradient   the lag at which the gradient falls under e of what it is at lag 0 (see `flow.horizon`)
+gradient   the last lag at which it is at least e of its greatest (see `flow.horizon`)
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A context of d units of q bits each holds at most d q bits: below what the answer needs, accuracy falls.
 
 H(c) <= d q, and to write n random bits from c alone, I(c; y) = n bits are needed. So d q >= n; below it no more than
-2^(d q) of the 2^n sequences can be told apart, and at most the share 2^(d q - n) is written rightly.
+2^(d q) of the 2^n sequences can be told apart, and at most the share 2^(d q - n) is written rightly. What is learned
+comes near that, and with two bits to spare writes all.
 """
 
 from __future__ import annotations

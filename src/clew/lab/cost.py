@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from clew import ops
+from clew import ops, tree
 from clew.cells import GRU, Attention, Elman, Recurrence
 from clew.diagnose.draw import plot
 from clew.lab.base import Finding, Outcome, slope
-from clew.lab.streaming import state_bytes
 
 CLAIM = "L17"
 WIDTH = 16
@@ -66,7 +65,7 @@ def run(quick: bool = False) -> Outcome:
         counts[name] = (at, found)
         findings.append(Finding(f"{name}: exponent of operations", slope(_log(at), _log(found)), power, 0.1))
     held = {
-        name: (lengths, [state_bytes(make(T).init_state(1)) for T in lengths])
+        name: (lengths, [tree.size(make(T).init_state(1)) for T in lengths])
         for name, make in {"gru": _gru, "attention": _attention}.items()
     }
     for name, power in (("gru", 0), ("attention", 1)):

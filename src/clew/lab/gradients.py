@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import nn
+from torch import Tensor, nn
 
 from clew.cells import GRU, LSTM, Elman, MinGRU, Recurrence
 from clew.diagnose.draw import plot
@@ -46,6 +46,20 @@ def rate(norms: list[float]) -> float:
     return math.exp(slope(lags, [math.log(max(norms[k], 1e-300)) for k in lags]))
 
 
+def clipped(cell: Recurrence, most: float) -> tuple[float, float]:
+    """The norm of the gradient of all parameters after clipping, and how far it points where it did before."""
+    x_BTI = torch.randn(8, T, cell.input_size, generator=torch.Generator().manual_seed(0))
+    cell(SMALL * x_BTI)[0][:, -1].sum().backward()
+    wanted = list(cell.parameters())
+
+    def flat() -> Tensor:
+        return torch.cat([p.grad.flatten() for p in wanted if p.grad is not None]).double()
+
+    before = flat()
+    nn.utils.clip_grad_norm_(wanted, most)
+    return float(flat().norm()), float(torch.cosine_similarity(before, flat(), 0))
+
+
 def run(quick: bool = False) -> Outcome:
     torch.manual_seed(0)
     plainly = {"uniform": plain(1.0, "uniform"), "orthogonal": plain(1.0), "orthogonal x 1.1": plain(1.1)}
@@ -62,10 +76,9 @@ def run(quick: bool = False) -> Outcome:
     for name in gated:
         decades = math.log10(loud[name][T - 1] / loud["elman, uniform"][T - 1])
         findings.append(within(f"{name}: decades above elman {T - 1} steps back", decades, 5.0, 40.0))
-    gradient = [torch.full((10,), 1e3, requires_grad=True)]
-    gradient[0].grad = torch.full((10,), 1e3)
-    nn.utils.clip_grad_norm_(gradient, 1.0)
-    findings.append(Finding("clipped: norm", float(gradient[0].grad.norm()), 1.0, 1e-5))
+    size, direction = clipped(plain(1.5), 1.0)
+    findings.append(within("an exploding gradient, clipped to 1: norm", size, 0.999, 1.0))
+    findings.append(Finding("the cosine between it and the whole one", direction, 1.0, 1e-5))
     return Outcome(tuple(findings), {"near rest": rest, "with inputs of size 1": loud})
 
 

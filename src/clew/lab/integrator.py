@@ -76,7 +76,6 @@ def run(quick: bool = False) -> Outcome:
     found = impulse(cell, readout, 80)
     findings = (
         Finding("time constant of f = 0.95 at 50 Hz, seconds", constant(made, 1, 60), TAU, 0.001),
-        Finding("to first order, dt / (1 - f)", DT / (1 - KEPT), 0.4, 1e-9),
         Finding("learned from examples of it, seconds", constant(found, 1, 25), TAU, 0.15 * TAU),
     )
     return Outcome(findings, {"built": made, "learned": found})

@@ -42,6 +42,7 @@ def share(rate: float, ahead: int, steps: int) -> float:
         return F.cross_entropy(y_BTK[:, inside].flatten(0, 1), rolled_BT[:, inside].flatten())
 
     descend([*body.parameters(), *readout.parameters()], loss, steps, lr=1e-2, decay=0.1)
+    body.mask_future = 0.0  # what it would add if it were looked at
     x_BT = torch.randint(KINDS, (200, T), generator=torch.Generator().manual_seed(99))
     with torch.no_grad():
         halves = body.eval()(F.one_hot(x_BT, KINDS).float())[0].split(WIDTH, -1)

@@ -22,10 +22,6 @@ CELLS = ("mingru", "lru", "mamba", "rwkv7")
 WIDTH = 32
 
 
-def state_bytes(state: Any) -> int:
-    return sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(state))
-
-
 @torch.no_grad()
 def both_ways(cell: Recurrence, T: int) -> tuple[float, float, float]:
     """The largest difference between the two ways, relative to what is largest, and the seconds of each."""
@@ -43,16 +39,32 @@ def both_ways(cell: Recurrence, T: int) -> tuple[float, float, float]:
     return float(gap), middle - started, ended - middle
 
 
+def gradients_apart(cell: Recurrence, T: int) -> float:
+    """The largest difference between the gradients of the two ways, relative to what is largest."""
+    x_1TI = torch.randn(1, T, cell.input_size, generator=torch.Generator().manual_seed(0))
+    state, ys = cell.init_state(1), []
+    for x_1I in x_1TI.unbind(1):
+        y_1H, state = cell.step(x_1I, state)
+        ys.append(y_1H)
+    wanted = list(cell.parameters())
+    stepped, whole = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(y.square().sum(), wanted) if g is not None])
+        for y in (torch.stack(ys, 1), cell(x_1TI)[0])
+    )
+    return float((stepped - whole).abs().max() / whole.abs().max())
+
+
 def run(quick: bool = False) -> Outcome:
     lengths, findings, speeds = [64, 256, 1024] if quick else [64, 256, 1024, 4096, 16384], [], {}
-    sizes = {"attention": [state_bytes(Attention(WIDTH, WIDTH, window=T).init_state(1)) for T in lengths]}
+    sizes = {"attention": [tree.size(Attention(WIDTH, WIDTH, window=T).init_state(1)) for T in lengths]}
     for name in CELLS:
         torch.manual_seed(0)
         cell = RECURRENCES[name](WIDTH, WIDTH).eval()
         rows = [both_ways(cell, T) for T in lengths]
         with torch.no_grad():
-            sizes[name] = [state_bytes(cell(torch.zeros(1, T, WIDTH))[1]) for T in lengths]
+            sizes[name] = [tree.size(cell(torch.zeros(1, T, WIDTH))[1]) for T in lengths]
         findings.append(Finding(f"{name}: whole beside step by step", max(gap for gap, _, _ in rows), 0.0, 1e-5))
+        findings.append(Finding(f"{name}: gradients, over 64 steps", gradients_apart(cell, 64), 0.0, 1e-4))
         findings.append(
             Finding(f"{name}: state of the longest beside the shortest", sizes[name][-1] / sizes[name][0], 1, 0)
         )

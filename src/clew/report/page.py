@@ -6,6 +6,7 @@ It is read in light and in dark, on a phone and without colour; it runs no scrip
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,7 +29,7 @@ th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); tex
 td.number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; padding: .6rem; background: #ffffff; border: 1px solid var(--line); border-radius: 6px; }
 figure svg { display: block; width: 100%; height: auto; }
-a { color: inherit; }
+pre { overflow-x: auto; font-size: .85rem; } summary { cursor: pointer; color: var(--soft); }
 """
 
 
@@ -38,6 +39,7 @@ class Section(NamedTuple):
     head: Sequence[str] = ()  # of a table
     rows: Sequence[Sequence[object]] = ()
     svg: str = ""
+    code: str = ""  # shown on demand
 
 
 def page(title: str, text: str, sections: Sequence[Section]) -> str:
@@ -47,20 +49,29 @@ def page(title: str, text: str, sections: Sequence[Section]) -> str:
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1><p>{escape(text)}</p>",
+        f"<main><h1>{escape(title)}</h1><p>{escape(text)}</p>",
     ]
     for section in sections:
         parts.append(f"<section><h2>{escape(section.title)}</h2>")
         if section.text:
             parts.append(f"<p>{escape(section.text)}</p>")
+        if section.code:
+            parts.append(f"<details><summary>show</summary><pre>{escape(section.code)}</pre></details>")
         if section.svg:
-            parts.append(f'<figure role="img" aria-label="{escape(section.title, quote=True)}">{section.svg}</figure>')
+            says = escape(" ".join([section.title, section.text]).strip(), quote=True)
+            parts.append(f'<figure role="img" aria-label="{says}">{_own_names(section.svg, len(parts))}</figure>')
         if section.rows:
-            head = "".join(f"<th>{escape(name)}</th>" for name in section.head)
+            head = "".join(f'<th scope="col">{escape(name)}</th>' for name in section.head)
+            head = f"<thead><tr>{head}</tr></thead>" if any(section.head) else ""
             rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in section.rows)
-            parts.append(f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>')
+            parts.append(f'<div class="wide"><table>{head}<tbody>{rows}</tbody></table></div>')
         parts.append("</section>")
-    return "\n".join([*parts, "</body></html>\n"])
+    return "\n".join([*parts, "</main></body></html>\n"])
+
+
+def _own_names(svg: str, number: int) -> str:
+    """The same picture with names that no other picture of the page has."""
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>p{number}-", svg)
 
 
 def picture(draw: Callable[[Figure], None], width: float = 8.4, height: float = 3.6) -> str:
@@ -80,6 +91,8 @@ def picture(draw: Callable[[Figure], None], width: float = 8.4, height: float = 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'NO'}</td>"
-    if isinstance(value, int | float):
+    if isinstance(value, int):
+        return f'<td class="number">{value:,}</td>'
+    if isinstance(value, float):
         return f'<td class="number">{value:.5g}</td>'
     return f"<td>{escape(str(value))}</td>"

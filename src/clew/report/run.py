@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from clew import ops, tree
 from clew.cells import Recurrence
 from clew.config import Recipe, dump
-from clew.diagnose import draw
+from clew.diagnose import draw, gates
 from clew.diagnose.examine import Examined, examine
 from clew.diagnose.flow import layers_of
 from clew.diagnose.probe import STEPS
@@ -24,9 +24,10 @@ from clew.diagnose.remarks import Remark, remarks
 from clew.report.page import Section, page, picture
 from clew.tasks.base import Cells, Shown, Trained
 from clew.tasks.run import RunFolder
-from clew.tasks.train import load, read_for, untrained
+from clew.tasks.train import load, read_for, sources_of, untrained
 
 RECORDS, WORST, LETTERS = 200, 8, 160  # records looked into; errors shown; letters of a text
+SHOWN = 101  # time constants of a layer, in JSON
 
 
 class Report(NamedTuple):
@@ -40,9 +41,10 @@ class Report(NamedTuple):
     found: Examined | None
     remarks: list[Remark]
     dt: float
+    source: str  # what was looked into
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers; an infinite lag is null."""
+        """The numbers; what is infinite, or unknown, is null."""
         found = self.found
         said: dict[str, Any] = {"task": self.recipe.task, "cell": self.recipe.model.cell}
         said["remarks"] = [{"text": r.text, "try": list(r.changes)} for r in self.remarks]
@@ -51,7 +53,8 @@ class Report(NamedTuple):
         if found.gradients:
             data = found.dependency.horizon() if found.dependency else math.nan
             said |= {"steps": found.steps, "gradient_horizon": _lag(found.reach), "data_horizon": _lag(data)}
-            said |= {"gradient_horizon_at_start": _lag(found.reach_at_start), "memory_horizon": _lag(found.memory)}
+            memory = found.memory if found.felt else math.nan
+            said |= {"gradient_horizon_at_start": _lag(found.reach_at_start), "memory_horizon": _lag(memory)}
             said["states"] = {"lags": found.state_lags, "gradients": found.states}
             said["gradients"], said["felt"] = found.gradients, dict(zip(map(str, found.lags), found.felt, strict=True))
         if found.window is not None:
@@ -59,9 +62,9 @@ class Report(NamedTuple):
         said["layers"] = [_layer(layer, self.dt) for layer in found.layers]
         if found.looked is not None:
             held = found.looked.capacity
-            said["attention_entropy"] = found.looked.sharp
+            said["attention_entropy"] = found.looked.blur
             said["capacity"] = held and {"bits": held.held, "needed": held.needed}
-        return said
+        return _plain(said)
 
     def html(self) -> str:
         """One file, with its pictures inside."""
@@ -125,7 +128,7 @@ class Report(NamedTuple):
             return []
         sections = []
         if seen.weights:
-            text = f"Entropy beside that of looking everywhere alike: {seen.sharp:.2f}."
+            text = f"Entropy beside that of looking everywhere alike: {seen.blur or 0:.2f}."
             sections.append(Section("Where it looks", text, svg=picture(lambda f: draw.alignment(f, seen))))
         if seen.places:
             svg = picture(lambda f: draw.places(f, seen))
@@ -136,7 +139,7 @@ class Report(NamedTuple):
         worst = sorted(self.shown, key=lambda one: -_known(one.wrong))[:WORST]
         usual = self.shown[: max(0, WORST // 2)]
         rows = [("worst", *_said(one)) for one in worst] + [("as they come", *_said(one)) for one in usual]
-        text = f"Of {len(self.shown)} records that were looked into."
+        text = f"Of {len(self.shown)} records that were looked into, from {self.source}."
         return Section("What it says, beside the truth", text, ("", "where", "true", "said", "wrong by"), rows)
 
     def _model(self) -> Section:
@@ -148,10 +151,10 @@ class Report(NamedTuple):
         data = self.metrics.get("data", {})
         rows = [("source", self.recipe.data.train), ("rows", data.get("rows", "")), ("sha256", data.get("sha256", ""))]
         rows += [(name, json.dumps(self.metrics[name])) for name in ("parts", "seconds") if name in self.metrics]
-        rows += [("seed", self.recipe.seed), ("python", platform.python_version()), ("torch", torch.__version__)]
+        rows += [("seed", str(self.recipe.seed)), ("python", platform.python_version()), ("torch", torch.__version__)]
         return [
             Section("The data, and what it ran on", head=("", ""), rows=rows),
-            Section("The recipe", dump(self.recipe)),
+            Section("The recipe", code=dump(self.recipe)),
         ]
 
     def _far(self, lag: float) -> str:
@@ -184,13 +187,14 @@ def report(
     """
     folder, trained = RunFolder(run), load(run, cells)
     recipe = folder.recipe()
-    names = list(sources) or recipe.data.train.split(", ")
+    names = list(sources) or sources_of(recipe.data.train)
     shown = trained.shown([read_for(run, name) for name in names], RECORDS)
     examples = [one.example for one in shown]
     found = examine(trained.model, examples, _before(trained.model, run, cells), steps) if examples else None
     metrics = folder.metrics() if (folder.path / "metrics.json").exists() else {}
     log = _log(folder.path / "log.jsonl")
-    return Report(recipe, metrics, log, trained, shown, found, remarks(found, recipe, log, metrics), dt)
+    said = ", ".join(map(str, names)) + ("" if sources else ", most of which the run was trained on")
+    return Report(recipe, metrics, log, trained, shown, found, remarks(found, recipe, log, metrics), dt, said)
 
 
 def _before(model: nn.Module, run: str | Path, cells: Cells | None) -> nn.Module:
@@ -231,7 +235,7 @@ def _cost(module: nn.Module) -> tuple[object, object]:
         return "", ""
     try:
         state = module.init_state(1)
-        held = sum(leaf.numel() * leaf.element_size() for leaf in tree.leaves(state))
+        held = tree.size(state)
         with FlopCounterMode(display=False) as counted, ops.reference():
             module.step(torch.zeros(1, module.input_size), state)
         return held, counted.get_total_flops()
@@ -239,24 +243,30 @@ def _cost(module: nn.Module) -> tuple[object, object]:
         return "", ""
 
 
-def _layer(layer: Any, dt: float) -> dict[str, Any]:
-    constants = [_lag(c) for c in layer.constants]
-    said = {"name": layer.name, "gates": {g.name: g._asdict() for g in layer.gates}, "time_constants": constants}
+def _layer(layer: gates.Layer, dt: float) -> dict[str, Any]:
+    said = {"name": layer.name, "gates": {g.name: g._asdict() for g in layer.gates}}
+    constants = layer.constants
+    if len(constants) > SHOWN:  # evenly, from the shortest to the longest
+        constants = [constants[i * (len(constants) - 1) // (SHOWN - 1)] for i in range(SHOWN)]
+    said["time_constants"] = constants
     if dt:
-        said["seconds"] = [None if c is None else c * dt for c in constants]
+        said["seconds"] = [c * dt for c in constants]
     exponents, radius = layer.spectrum.exponents, layer.spectrum.radius
-    return {
-        **said,
-        "dead": layer.dead,
-        "units": layer.units,
-        "drift": layer.drift,
-        "lyapunov": [_lag(e) for e in exponents],
-        "radius": _lag(radius),
-    }
+    rest = {"dead": layer.dead, "units": layer.units, "drift": layer.drift}
+    return {**said, **rest, "lyapunov": exponents, "radius": radius}
 
 
 def _lag(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return _lag(value) if isinstance(value, float) else value
 
 
 def _known(value: float) -> float:

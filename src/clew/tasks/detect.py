@@ -174,6 +174,11 @@ class Alarm(Labelled):
             self.model.peaks.threshold.fill_(self._best([y[:, 0] for y in predicted], records))
         return self.answers.score([self._placed(y[:, 0]) for y in predicted], records)
 
+    def told(self, record: Record, y: np.ndarray) -> tuple[str, str]:
+        """The steps, from 1, at which events begin."""
+        steps = self.answers.times(record), np.flatnonzero(y[:, 1]).tolist()
+        return tuple(", ".join(str(step + 1) for step in some) for some in steps)
+
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         return {**super().answer(heard), "steps_ago": self.answers.tolerance}
 

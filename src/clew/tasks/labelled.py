@@ -119,14 +119,20 @@ class Labelled:
         ]
         return Predictions(["sequence", "step", *(["word"] if words else []), *self.answers.columns()], rows)
 
+    def told(self, record: Record, y: np.ndarray) -> tuple[str, str]:
+        """What is true of a record and what is said of it, in few words."""
+        if self.answers.aligned:
+            return " ".join(map(str, record.answer)), " ".join(str(self.answers.said(step)[0]) for step in y)
+        said = dict(zip(self.answers.columns(), self.answers.said(y), strict=True))
+        told = [str(said[target]) for target in self.answers.targets if target in said]
+        answers = record.answer if len(self.answers.targets) > 1 else [record.answer]
+        return ", ".join(map(str, answers)), ", ".join(told or [str(next(iter(said.values())))])
+
     def shown(self, tables: list[Table], most: int) -> list[Shown]:
         records = spread(gather(tables, self.source, self.answers.read), most)
         found = []
         for record, y in zip(records, self.outputs([self.encode(record) for record in records]), strict=True):
-            if self.answers.aligned:
-                truth, said = (" ".join(map(str, row)) for row in (record.answer, [self.answers.said(p)[0] for p in y]))
-            else:
-                truth, said = str(record.answer), str(self.answers.said(y)[0])
+            truth, said = self.told(record, y)
             wrong = self.answers.loss(self.answers.score([y], [record]))
             found.append(Shown(f"{record.file}, row {record.row}", self.example(record), truth, said, wrong))
         return found

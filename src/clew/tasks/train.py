@@ -195,6 +195,11 @@ def evaluate(run: str | Path, sources: Sources, cells: Cells | None = None) -> d
     return {"task": RunFolder(run).recipe().task, "metrics": metrics, "baseline": baseline, "n": n}
 
 
+def sources_of(named: str) -> list[str]:
+    """The sources that a recipe names in data.train."""
+    return [named] if Path(named).exists() else [name.strip() for name in named.split(",")]
+
+
 def read_for(run: str | Path, source: str | Path) -> Table:
     """A source as the run read its own: with a header or without."""
     return read_table(source, header=HEADERS[RunFolder(run).recipe().data.header])
