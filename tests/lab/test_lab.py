@@ -24,7 +24,7 @@ from clew.lab.base import Finding, Outcome, slope, within
 from clew.lab.bottleneck import Narrow
 from clew.report import picture
 
-AT_MOST = 15.0  # seconds of a quick run: 5 on an idle machine, which this one may not be
+AT_MOST = 30.0  # seconds of the processor for a quick run: 5 on an idle machine, which this one may not be
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def outcomes() -> dict[str, Outcome]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_claim_holds(name: str, outcomes: dict[str, Outcome]) -> None:
-    each, started = experiment(name), time.perf_counter()
+    each, started = experiment(name), time.process_time()
     outcome = outcomes[name] = each.run(quick=True)
-    assert time.perf_counter() - started < AT_MOST
+    assert time.process_time() - started < AT_MOST
     broken = [f"{f.name}: {f.measured} is not {f.expected} +- {f.tolerance}" for f in outcome.findings if not f.holds]
     assert not broken
     assert outcome.findings
@@ -103,7 +103,9 @@ def _unrounded(model: Narrow, x_BT: Tensor) -> Tensor:
 MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "last_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
     "every_step": lambda patch: patch.setattr(ops, "linear_scan", _leaky(ops.linear_scan)),
-    "gradients": lambda patch: patch.setattr("clew.lab.gradients.LSTM", lambda i, h, forget_bias: Elman(i, h)),
+    "gradients": lambda patch: patch.setattr(
+        "clew.lab.gradients.LSTM", lambda i, h, forget_bias: Elman(i, h, recurrent_init="uniform")
+    ),
     "adding": _unlearned("adding"),
     "dependency": lambda patch: patch.setattr("clew.lab.dependency.coin", lambda r, n, seed: np.arange(n) % 2),
     "bottleneck": lambda patch: patch.setattr("clew.lab.bottleneck.Narrow.context", _unrounded),

@@ -44,9 +44,13 @@ def layers_of(body: Recurrence | Encoder) -> list[tuple[str, Recurrence | Encode
 def _parts(body: Recurrence | Encoder) -> list[Recurrence | Encoder]:
     if isinstance(body, Anchored):
         return _parts(body.inner)
-    if isinstance(body, Stack | EncoderStack):
-        return [part for layer in body.layers for part in _parts(layer)]
-    return [body]
+    return [part for layer in _stacked(body) for part in _parts(layer)] or [body]
+
+
+def _stacked(body: Recurrence | Encoder) -> list[Recurrence | Encoder]:
+    """The layers of a stack; none of what is no stack."""
+    layers = body.layers if isinstance(body, Stack | EncoderStack) else ()
+    return [layer for layer in layers if isinstance(layer, Recurrence | Encoder)]
 
 
 def parts_of(body: Recurrence, state: State) -> list[State]:
@@ -60,9 +64,10 @@ def parts_of(body: Recurrence, state: State) -> list[State]:
 
 def unpooled(body: Recurrence | Encoder) -> Recurrence | Encoder:
     """The same without a pool at its end, through which every step is one step away."""
-    if isinstance(body, Stack | EncoderStack) and len(body.layers) > 1 and isinstance(body.layers[-1], Pool | BothEnds):
-        return Stack(*body.layers[:-1])
-    return body
+    *below, last = _stacked(body) or [body]
+    if not below or not isinstance(last, Pool | BothEnds):
+        return body
+    return Stack(*below)  # pyright: ignore[reportArgumentType]  # of encoders an EncoderStack
 
 
 @contextmanager

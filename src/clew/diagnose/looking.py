@@ -79,10 +79,13 @@ def _blur(weights_BTS: Tensor, real_BT: Tensor) -> float | None:
 
 @torch.no_grad()
 def _weights(model: Paired | PointerNet, batch: PairBatch) -> Tensor | None:
-    context = model.encode(batch.source, batch.source_lengths, *([batch.copied] if isinstance(model, Paired) else []))
     if isinstance(model, PointerNet):
-        return model(batch.x, None, context, lengths=batch.lengths)[0].exp()
-    return None if model.decoder.attend is None else model.alignment(batch.x, context, batch.lengths)
+        items = model.encode(batch.source, batch.source_lengths)
+        return model(batch.x, None, items, lengths=batch.lengths)[0].exp()
+    if model.decoder.attend is None:
+        return None
+    source = model.encode(batch.source, batch.source_lengths, batch.copied)
+    return model.alignment(batch.x, source, batch.lengths)
 
 
 def _capacity(model: Paired, batch: PairBatch) -> Capacity:

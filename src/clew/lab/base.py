@@ -53,7 +53,8 @@ class Experiment(Protocol):
 
 def within(name: str, measured: float, low: float, high: float) -> Finding:
     """A number that the theory only bounds: it should lie between these two."""
-    return Finding(name, float(measured), (low + high) / 2, (high - low) / 2)
+    middle = (low + high) / 2
+    return Finding(name, float(measured), middle, max(high - middle, middle - low))
 
 
 def slope(x: Any, y: Any) -> float:

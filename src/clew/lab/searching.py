@@ -41,19 +41,19 @@ class Counted:
         return self.model.step(x_B1, state, context)
 
 
-def language(units: int, width: int, head: ClassHead) -> Single:
-    return Single(Stack(Pointwise(Units(units, width), 1, width), GRU(width, head.readout.in_features)), head)
+def language(units: int, width: int, hidden: int, head: ClassHead) -> Single:
+    return Single(Stack(Pointwise(Units(units, width), 1, width), GRU(width, hidden)), head)
 
 
 def widths_of(rows: int, widths: list[int]) -> tuple[list[float], list[float]]:
     """The mean score of the best that each width finds, and rows stepped for a sequence, for a random model."""
     torch.manual_seed(0)
     head = ClassHead(8, KINDS)
-    model = language(KINDS, 6, head).eval()
-    nn.init.normal_(head.readout.weight, std=2.0)
+    model = language(KINDS, 6, 8, head).eval()
+    nn.init.normal_(head.readout.weight, std=2.0)  # pyright: ignore[reportArgumentType]
     for module in model.modules():
         if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight)
+            module.reset_parameters()  # evenly large, so that units differ
     scores, costs = [], []
     with torch.no_grad():
         logp_BTV, state = model(torch.randint(KINDS, (rows, 3, 1), generator=torch.Generator().manual_seed(0)))
@@ -80,7 +80,7 @@ def varied(matching: float, steps: int) -> float:
 
     few, fresh = sequences(8, 30), sequences(100, 30)
     head = ClassHead(48, SOURCE, matching=matching, entropy=math.log(CHOICES))
-    model = language(SOURCE, 16, head)
+    model = language(SOURCE, 16, 48, head)
 
     def loss() -> Tensor:
         y_BTH = model.body(few[:, :-1, None])[0]

@@ -59,7 +59,8 @@ def sparse(B: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def detected(weight: float, focal: float, steps: int) -> float:
-    """F1 of the steps to which the model gives more than 1/2."""
+    """The share of events to which the model gives more than 1/2, less the share of other steps: 0 for who always says
+    the same."""
     torch.manual_seed(0)
     draws = torch.Generator().manual_seed(0)
     body, head = GRU(1, 12), EventHead(12, RARE, weight, focal)
@@ -72,8 +73,8 @@ def detected(weight: float, focal: float, steps: int) -> float:
     x_BT1, event_BT = sparse(500, torch.Generator().manual_seed(99))
     with torch.no_grad():
         says_BT = head.predict(body(x_BT1)[0])[..., 0] > 0.5
-    right = float((says_BT & (event_BT > 0)).sum())
-    return 2 * right / float(says_BT.sum() + event_BT.sum())
+    alarms = says_BT.float()
+    return float(alarms[event_BT > 0].mean() - alarms[event_BT == 0].mean())
 
 
 def tolerated(tolerance: int) -> float:
@@ -119,8 +120,12 @@ def run(quick: bool = False) -> Outcome:
     findings = (
         within("loss at every step: right at the last", dense, 0.95, 1.0),
         within("loss at the last step alone", last, 0.35, 0.75),
-        within("rare events, cross-entropy: recall", recalls["plain"], 0.0, 0.4),
-        *(within(f"{how}: recall", found, 0.7, 1.0) for how, found in recalls.items() if how != "plain"),
+        within("rare events, cross-entropy: found less false alarms", recalls["plain"], 0.0, 0.4),
+        *(
+            within(f"{how}: found less false alarms", found, 0.6, 1.0)
+            for how, found in recalls.items()
+            if how != "plain"
+        ),
         Finding("2 steps early or late, tolerance 2: f1", tolerated(2), 1.0, 0.0),
         within("tolerance 0: f1", tolerated(0), 0.0, 0.5),
         within(
@@ -129,7 +134,7 @@ def run(quick: bool = False) -> Outcome:
     )
     shown = {
         "right at the last step": {"every step": dense, "last step": last},
-        "events found": recalls,
+        "events found less false alarms": recalls,
         "error of an element": errors,
     }
     return Outcome(findings, shown)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from clew import ops, tree
-from clew.cells import Recurrence
+from clew.cells import Encoder, Recurrence
 from clew.config import Recipe, dump
 from clew.diagnose import draw, gates
 from clew.diagnose.examine import Examined, examine
@@ -220,7 +220,7 @@ def _table(model: nn.Module) -> list[tuple[object, ...]]:
     """Parameters, bytes of state and operations a step, by layer."""
     rows: list[tuple[object, ...]] = []
     for name, part in model.named_children():
-        layers = layers_of(part) if hasattr(part, "layers") or hasattr(part, "inner") else [("", part)]
+        layers = layers_of(part) if isinstance(part, Recurrence | Encoder) else [("", part)]
         for layer, module in layers:
             parameters = sum(p.numel() for p in module.parameters())
             rows.append((f"{name} {layer}".strip(), parameters, *_cost(module)))

@@ -176,8 +176,8 @@ class Alarm(Labelled):
 
     def told(self, record: Record, y: np.ndarray) -> tuple[str, str]:
         """The steps, from 1, at which events begin."""
-        steps = self.answers.times(record), np.flatnonzero(y[:, 1]).tolist()
-        return tuple(", ".join(str(step + 1) for step in some) for some in steps)
+        true, said = self.answers.times(record), np.flatnonzero(y[:, 1])
+        return ", ".join(str(step + 1) for step in true), ", ".join(str(step + 1) for step in said)
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         return {**super().answer(heard), "steps_ago": self.answers.tolerance}

@@ -114,7 +114,7 @@ class Forecaster:
 
     def shown(self, tables: list[Table], most: int) -> list[Shown]:
         """Stretches of the series, and what is forecast from each one's end."""
-        H, ahead, N = self.plan.horizon, self.ahead_at_once, self.model.head.targets
+        H, ahead, N = self.plan.horizon, self.ahead_at_once, len(self.plan.columns) if self.iterative else 1
         series, W = read(tables, self.plan.columns[0], self.plan.columns)[1], self.plan.window
         ends = [
             (values, table.name, end)
@@ -127,9 +127,9 @@ class Forecaster:
             x = self.plan.scaler.apply(values[begin : end + ahead]).astype(np.float32)
             target = np.stack([x[t + 1 : t + 1 + ahead, :N] for t in range(end - begin)])
             truth, said = values[end : end + H, 0], self.predict(values[max(0, end - REMEMBERED) : end], H)
-            texts = (", ".join(f"{y:.4g}" for y in row) for row in (truth, said))
+            texts = [", ".join(f"{y:.4g}" for y in row) for row in (truth, said)]
             example, wrong = Example(x[: end - begin], target), float(np.abs(truth - said).mean())
-            found.append(Shown(f"{file}, step {end}", example, *texts, wrong))
+            found.append(Shown(f"{file}, step {end}", example, texts[0], texts[1], wrong))
         return found
 
     def opening(self) -> np.ndarray:
