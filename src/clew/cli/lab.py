@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -33,6 +34,7 @@ def lab(
         raise ConfigError("is a file, not a folder", file=out, hint="choose another --out")
     outcomes = []
     console = Console(stderr=True)
+    torch.set_num_threads(1)  # the models are small: more threads only wait for each other
     for each in track(experiments, "running", console=console, disable=not console.is_terminal or len(experiments) < 2):
         started = time.perf_counter()
         outcomes.append((each, each.run(quick), time.perf_counter() - started))
