@@ -59,7 +59,7 @@ def copied(cell: str, length: int, steps: int) -> float:
 
 
 def run(quick: bool = False) -> Outcome:
-    lengths, steps = ((30,), 500) if quick else ((10, 30, 100), 1500)
+    lengths, steps = ((30,), 500) if quick else ((10, 30, 100), 1200)
     cells = ("elman", "gru") if quick else ("elman", "lstm", "gru")
     errors = {cell: (lengths, [error(cell, T, steps) for T in lengths]) for cell in cells}
     findings = [

@@ -40,7 +40,7 @@ def capacity(loads: list[float], means: list[float]) -> float:
 
 
 def run(quick: bool = False) -> Outcome:
-    N, steps, seeds = (500, 60, 1) if quick else (2000, 200, 3)
+    N, steps, seeds = (500, 60, 1) if quick else (1000, 100, 3)
     loads = [0.08, 0.1, 0.12, 0.13, 0.14, 0.15, 0.16, 0.18]
     curves, findings = {}, []
     for name, gain in (("two values", 0.0), ("continuous values", 10.0)):
