@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from clew.diagnose.examine import Examined
+from clew.diagnose.flow import FELT, SHARE
 from clew.diagnose.looking import Looked
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def memory(figure: Figure, found: Examined) -> None:
     axes = figure.subplots()
     plot(axes, curves, "lag, steps", "beside the largest", log="y")
     axes.set_ylim(bottom=1e-4)
-    axes.axhline(0.01, color="#999999", lw=0.6)
+    for share in (SHARE, FELT):
+        axes.axhline(share, color="#999999", lw=0.6)
 
 
 def layers(figure: Figure, found: Examined, dt: float = 0.0) -> None:

@@ -44,7 +44,7 @@ class Examined(NamedTuple):
     @property
     def memory(self) -> float:
         """Steps for which a changed input is felt; infinite where that is more than was looked at."""
-        return flow.horizon(self.lags, self.felt)
+        return flow.horizon(self.lags, self.felt, flow.FELT)
 
     @property
     def reach(self) -> float:

@@ -30,7 +30,7 @@ from clew.cells.pool import BothEnds, Pool
 from clew.models.anchored import Anchored
 from clew.tree import State
 
-SHARE = 0.01  # of its greatest height, under which a curve is called gone
+SHARE, FELT = 0.01, 0.1  # of its greatest height, under which a gradient is called gone, and a change of an input
 DENSE = 128  # lags that are all looked at
 
 Score = Callable[[Tensor], Tensor]  # outputs (B, W) of the last step to a loss of each row, (B,), or to their sum

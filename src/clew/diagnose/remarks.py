@@ -76,7 +76,7 @@ def _memory(found: Examined) -> list[Remark]:
         return []
     if math.isinf(found.memory):
         return [Remark(0.1, f"a changed input is felt for more than {found.steps} steps")]
-    return [Remark(0.1, f"a changed input is felt for {found.memory:.0f} steps, then by less than a hundredth")]
+    return [Remark(0.1, f"a changed input is felt for {found.memory:.0f} steps, then by less than a tenth")]
 
 
 def _layers(found: Examined) -> list[Remark]:

@@ -99,7 +99,10 @@ class Report(NamedTuple):
             rows.insert(2, ("a changed input is felt for", self._far(found.memory)))
         if found.window is not None:
             rows.append(("a window to train with", f"{found.window.steps} steps: {found.window.why}"))
-        text = f"Each is the lag behind which less than a hundredth is left; looked for up to {found.steps} steps."
+        text = (
+            "Each is the last lag with a hundredth of the most that there is, or, of a changed input, with a tenth;"
+            f" looked for up to {found.steps} steps."
+        )
         sections = [Section("How far it remembers", text, ("", ""), rows, picture(lambda f: draw.memory(f, found)))]
         text = "The loss at the last step, by what each layer read so many steps before."
         return [*sections, Section("How gradients flow", text, svg=picture(lambda f: draw.gradients(f, found)))]
