@@ -145,7 +145,7 @@ def kept(cell: str, seed: int) -> tuple[float, float]:
         right = float((readout(body(x)[0][:, -1]).argmax(-1) == y).float().mean())
     lags = list(range(NOISE + 1))
     x = drawn(256, torch.Generator().manual_seed(7))[0]
-    felt = torch.tensor(flow.felt(body, lambda y_BW: readout(y_BW).softmax(-1), x, lags))[1:]  # 0 is the question
+    felt = torch.tensor(flow.felt(body, lambda y: readout(y).softmax(-1), x, lags))[1:]  # 0 is the question
     smooth = F.avg_pool1d(felt[None, None], 9, 1, 4, count_include_pad=False)[0, 0]
     return right, flow.horizon(lags[1:], smooth.tolist(), flow.FELT)
 
@@ -161,7 +161,7 @@ def ranking() -> None:
     middle = [statistics.median(math.inf if h is None else h for h in row["horizon"]) for row in by_share]
     write(
         "8/ranking",
-        f"recurrences by how often they give back one symbol among {NOISE} steps of noise, and by their measured horizon"
+        f"recurrences by how often they give back one symbol among {NOISE} steps of noise, and by their horizon"
         f" (medians of three seeds; null is more than {NOISE})",
         seeds=[0, 1, 2],
         figure={"rows": by_share, "median_horizons": [h if math.isfinite(h) else None for h in middle]},
