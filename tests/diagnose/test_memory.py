@@ -175,3 +175,11 @@ def test_rare_events_and_many_words_are_symbols_too() -> None:
     assert dependency(words, 20, np.roll(words, 3, 1)).horizon() == 3
     assert len(np.unique(to_symbols(words))) <= 64
     assert dependency(words, 20).horizon() == 0
+
+
+def test_a_season_and_a_trend_do_not_end() -> None:
+    t = np.arange(600)
+    noise = 0.1 * np.random.default_rng(0).normal(size=600)
+    assert math.isinf(dependency((0.02 * t + np.sin(t * np.pi / 6) + noise)[None].reshape(4, 150), 60).horizon())
+    assert math.isinf(dependency(np.sin(t * np.pi / 6) + noise, 60).horizon())
+    assert dependency(np.random.default_rng(0).normal(size=(4, 150)), 60).horizon() == 0

@@ -18,6 +18,7 @@ import numpy as np
 
 CLASSES, SYMBOLS = 8, 64  # of numbers; of symbols
 FAR = 20  # lags from which the noise is told
+PERMANENT = 0.1  # of the most that steps tell: what is told so far off that nothing can fall
 CLEAR, SURE = 4.0, 20.0  # times the noise of I(d) above which a lag is fitted, and counts in full
 
 
@@ -55,15 +56,21 @@ def dependency(series: np.ndarray, most: int = 100, answers: np.ndarray | None =
     def nats_at(d: int, apart: int = 0) -> float:
         return mutual_information(rows[:, : n - d].ravel(), np.roll(later, apart, 0)[:, d:].ravel())
 
-    nats = [nats_at(d) for d in range(1, most + 1)]
+    # What the correction leaves of chance, where most pairs never occur.
+    mixed = np.random.default_rng(0).permutation(later.ravel())
+    left = mutual_information(rows.ravel(), mixed)
+    nats = [nats_at(d) - left for d in range(1, most + 1)]
     # What steps of unlike sequences, or at lags far beyond, tell of each other is chance, with all that the series' own
     # slowness adds to it.
     if N > 1:
-        chance = [nats_at(1 + k % most, 1 + k * (N - 1) // FAR) for k in range(FAR)]
+        chance = [nats_at(1 + k % most, 1 + k * (N - 1) // FAR) - left for k in range(FAR)]
     else:
         far = np.unique(np.linspace(min(2 * most, n // 2), min(4 * most, n // 2), FAR).astype(int))
-        chance = [nats_at(int(d)) for d in far]
+        chance = [nats_at(int(d)) - left for d in far]
     noise = math.sqrt(sum(value**2 for value in chance) / len(chance))
+    kinds = (int(rows.max()) + 1) * (int(later.max()) + 1)
+    if noise > PERMANENT * max(nats) and noise > 10 * math.sqrt(2 * kinds) / (2 * rows.size):
+        return Dependency(nats, noise, nats[0], 0.0)  # far more than by chance: a trend, a season, which do not end
     # Up to the first lag that is lost in noise: behind it what stands out does so by chance.
     last = next((d for d in range(1, most + 1) if nats[d - 1] <= CLEAR * noise), most + 1) - 1
     if last < 1:

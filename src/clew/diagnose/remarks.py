@@ -41,20 +41,21 @@ def _reach(found: Examined, recipe: Recipe) -> list[Remark]:
     if not found.gradients or found.dependency is None:
         return said
     data, start, end = found.dependency.horizon(), found.reach_at_start, found.reach
-    shown = "beyond" if math.isinf(data) else "to"
-    far = f"{shown} {found.steps if math.isinf(data) else data:.0f} steps"
-    if found.at_start and start < 0.5 * min(data, found.steps):
-        text = f"gradients vanish after {start:.0f} steps before training; the data carry information {far}"
-        said.append(Remark(3 + min(data, found.steps) / max(1.0, start) / 100, text, _carrying(recipe)))
-    elif end < 0.5 * min(data, found.steps):
-        text = f"gradients reach {end:.0f} steps; the data carry information {far}, which nearer steps may tell as well"
+    near = 0.5 * min(data, found.steps) if math.isfinite(data) else 0.0  # what never ends needs not be carried on
+    if found.at_start and start < near:
+        text = f"gradients vanish after {start:.0f} steps before training; the data carry information to {data:.0f}"
+        said.append(Remark(3 + min(data, found.steps) / max(1.0, start) / 100, text + " steps", _carrying(recipe)))
+    elif end < near:
+        text = (
+            f"gradients reach {end:.0f} steps; the data carry information to {data:.0f}, which nearer ones may tell too"
+        )
         said.append(Remark(0.5, text))
     curve = next(iter(found.gradients.values()))
     if curve[0] > 0 and not max(curve) <= 100 * curve[0]:
         text = f"gradients grow {max(curve) / curve[0]:.3g}-fold on the way back"
         said.append(Remark(2.5, text, ("train.clip=0.5", f"train.lr={recipe.train.lr / 2:g}")))
     window = recipe.train.window
-    if found.window is not None and isinstance(window, int) and 0 < window < min(data, found.window.steps):
+    if found.window is not None and isinstance(window, int) and 0 < window < min(2 * near, found.window.steps):
         text = f"windows of {window} steps cut gradients off; {found.window.why}"
         said.append(Remark(2.8, text, (f"train.window={found.window.steps}",)))
     return said

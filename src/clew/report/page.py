@@ -25,7 +25,9 @@ body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: 
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin: 2.6rem 0 .4rem; }
 p { margin: .4rem 0 .8rem; white-space: pre-line; } .soft { color: var(--soft); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: break-word; }
+th { white-space: nowrap; } td { min-width: 4.5rem; max-width: 32rem; } li { margin: .5rem 0; }
 td.number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; padding: .6rem; background: #ffffff; border: 1px solid var(--line); border-radius: 6px; }
 figure svg { display: block; width: 100%; height: auto; }
@@ -40,6 +42,7 @@ class Section(NamedTuple):
     rows: Sequence[Sequence[object]] = ()
     svg: str = ""
     code: str = ""  # shown on demand
+    items: Sequence[tuple[str, str]] = ()  # of a numbered list: what is said, and what to type
 
 
 def page(title: str, text: str, sections: Sequence[Section]) -> str:
@@ -55,6 +58,12 @@ def page(title: str, text: str, sections: Sequence[Section]) -> str:
         parts.append(f"<section><h2>{escape(section.title)}</h2>")
         if section.text:
             parts.append(f"<p>{escape(section.text)}</p>")
+        if section.items:
+            said = (
+                f"<li>{escape(text)}{f'<br><code>{escape(typed)}</code>' if typed else ''}</li>"
+                for text, typed in section.items
+            )
+            parts.append(f"<ol>{''.join(said)}</ol>")
         if section.code:
             parts.append(f"<details><summary>show</summary><pre>{escape(section.code)}</pre></details>")
         if section.svg:

@@ -74,8 +74,8 @@ class Report(NamedTuple):
         return page(f"A run of clew: {recipe.task}", text, [*sections, self._model(), *self._facts()])
 
     def _said(self) -> Section:
-        rows = [(i, r.text, "  ".join(f"--set {c}" for c in r.changes)) for i, r in enumerate(self.remarks, 1)]
-        return Section("What was found", "The most urgent first.", ("", "finding", "try"), rows)
+        said = [(r.text, " ".join(f"--set {change}" for change in r.changes)) for r in self.remarks]
+        return Section("What was found", "The most urgent first." if said else "Nothing to remark.", items=said)
 
     def _scores(self) -> Section:
         scores = {"model": self.metrics.get("metrics", {}), **self.metrics.get("baseline", {})}

@@ -184,8 +184,9 @@ def window_of(recipe: Recipe, usual: int, examples: Sequence[Example]) -> int:
         return recipe.train.window
     data = of_data(examples, FARTHEST)
     reach = 0.0 if data is None else data.horizon()
+    reach = reach if math.isfinite(reach) else 0.0  # a season or a trend, which is carried on without a gradient
     window = max(usual, suggested(reach, math.inf, FARTHEST).steps)
-    say(f"window: {window} steps, as the data carry information to {min(reach, FARTHEST):.0f}")
+    say(f"window: {window} steps" + (f", as the data carry information to {reach:.0f}" if reach > usual else ""))
     return window
 
 
