@@ -41,6 +41,7 @@ def runs(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     """By task, the source and what to train with."""
     r = random.Random(0)
     rows = _lines(folder / "rows.jsonl", _rows())
+    some = [{**row, "label": None if i % 5 == 0 else row["label"]} for i, row in enumerate(_rows())]
     pairs = folder / "pairs.tsv"
     spelt = sorted({"".join(r.choice("abcd") for _ in range(r.randint(2, 6))) for _ in range(150)})
     pairs.write_text("word\tback\n" + "".join(f"{word}\t{word[::-1]}\n" for word in spelt))
@@ -69,7 +70,7 @@ def runs(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
         "detect": (steps, {"inputs": ["level"], "target": "state", "event": "on", "window": 50}),
         "forecast": (steps, {"inputs": ["level"], "target": "level", "horizon": 5}),
         "generate": (text, {"window": 32}),
-        "multitask": (rows, {**x, "targets": ["label", "total"]}),
+        "multitask": (_lines(folder / "some.jsonl", some), {**x, "targets": ["label", "total"]}),
         "point": (_lines(folder / "orders.jsonl", orders), {}),
         "regress": (rows, {**x, "target": "total"}),
         "set": (rows, {**x, "target": "names"}),

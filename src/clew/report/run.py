@@ -26,7 +26,7 @@ from clew.tasks.base import Cells, Shown, Trained
 from clew.tasks.run import RunFolder
 from clew.tasks.train import load, read_for, sources_of, untrained
 
-RECORDS, WORST, LETTERS = 200, 8, 160  # records looked into; errors shown; letters of a text
+RECORDS, WORST, LETTERS = 100, 8, 160  # records looked into; errors shown; letters of a text
 SHOWN = 101  # time constants of a layer, in JSON
 
 

@@ -28,7 +28,7 @@ ENOUGH = 20  # documents that are parted whole; fewer are each cut in time order
 WINDOW = 64  # steps that a gradient reaches back, where that is left open
 CHUNK, AT_ONCE = 1024, 32  # steps, and documents, that are scored at once,
 AT_HAND = 2**25  # or as many as have so many numbers predicted
-PIECE = 2_000  # steps of a document that are shown together
+PIECE = 1_000  # steps of a document that are shown together
 VALID_STEPS, VALID_LANES = 50_000, 16  # validation runs often: on so many steps, side by side
 
 EMBEDDING = 64  # numbers that stand for a unit of text, where that is left open

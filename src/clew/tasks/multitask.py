@@ -132,7 +132,7 @@ class Several(Answers):
             mine = [self._part(i, predicted[k]) for k in which]
             found.append(part.score(mine, own) if own else {})
             if isinstance(part, ClassAnswers):
-                right[which] &= [part.is_right(y, record) for y, record in zip(mine, own, strict=True)]
+                right[which] &= np.array([part.is_right(y, r) for y, r in zip(mine, own, strict=True)], dtype=bool)
         classes = any(isinstance(part, ClassAnswers) for part in self.parts)
         return self._joined(found, {"exact": float(right.mean())} if classes else {})
 
