@@ -51,6 +51,8 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/pointers.py
 	$(BIN)/python benchmarks/pairs.py all
 	$(BIN)/python benchmarks/patterns.py all
+	$(BIN)/python benchmarks/pages.py all
+	$(BIN)/python benchmarks/remembering.py all
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev
