@@ -54,8 +54,8 @@ def gradients(figure: Figure, found: Examined) -> None:
 def memory(figure: Figure, found: Examined) -> None:
     """How long a changed input is felt, and how far back the data reach."""
     curves = {}
-    if found.felt and found.felt[0] > 0:
-        curves["felt by the model"] = (found.lags, [value / found.felt[0] for value in found.felt])
+    if (most := max(found.felt, default=0.0)) > 0:
+        curves["felt by the model"] = (found.lags, [value / most for value in found.felt])
     if (data := found.dependency) is not None and data.nats and max(data.nats) > 0:
         first = max(data.nats)
         shown = [(d, nats / first) for d, nats in enumerate(data.nats, 1) if nats > 0]
