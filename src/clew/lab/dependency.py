@@ -41,8 +41,8 @@ def run(quick: bool = False) -> Outcome:
         horizon = math.log(1 / SHARE) / rate
         findings.append(Finding(f"r = {r}: rate of the fit", found.rate, rate, 0.1 * rate))
         findings.append(Finding(f"r = {r}: K", found.horizon(SHARE), horizon, 0.1 * horizon))
-        left = found.nats[round(horizon) - 1] / found.first if found.first else math.nan
-        findings.append(Finding(f"r = {r}: I(K) beside I0, as measured", left, SHARE, 0.3 * SHARE))
+        left, closed = found.nats[round(horizon) - 1], exact(r, round(horizon))
+        findings.append(Finding(f"r = {r}: I(K) itself, nats", left, closed, 0.3 * closed))
         shown[r] = (found.nats, [exact(r, d) for d in range(1, 81)], horizon)
     return Outcome(tuple(findings), shown)
 
