@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import patterns
+import torch
 from pairs import PARTS, unpacked
 from result import ROOT, commit, write
 
@@ -30,7 +31,7 @@ import recipes
 from clew.lab import NAMES, experiment
 from clew.report.run import report
 
-SECONDS, BYTES = 60, 3_000_000
+SECONDS, QUICK, BYTES = 60, 5, 3_000_000
 FEW = ("train.epochs=0", "train.minutes=0", "train.steps=12", "train.validate_every=12", "decode.beam=1")
 PAIRS = {"g2p": "g2p-cmudict", "tatoeba": "mt-tatoeba-eng-fra"}
 SAMPLES = {"co2": "sample:co2", "sunspots": "forecast-classic/sunspot.month.csv"}
@@ -38,8 +39,12 @@ GENERATED = ("hull", "sorting", "tour")  # their sources are drawn, as `pointers
 
 
 def lab() -> None:
-    at, rows, seconds = commit(), [], {}
+    at, rows, seconds, quick = commit(), [], {}, {}
+    torch.set_num_threads(1)  # as `clew lab` has it
     for name in NAMES:
+        started = time.perf_counter()
+        experiment(name).run(quick=True)
+        quick[name] = round(time.perf_counter() - started, 1)
         started = time.perf_counter()
         said = subprocess.run(
             [sys.executable, "-m", "clew", "lab", name, "--json"], stdout=subprocess.PIPE, text=True, check=False
@@ -47,14 +52,21 @@ def lab() -> None:
         seconds[name] = round(time.perf_counter() - started, 1)
         rows += json.loads(said.stdout)["experiments"]
         held = [row["holds"] for row in rows if row["experiment"] == name]
-        print(f"{experiment(name).CLAIM} {name}: {sum(held)} of {len(held)} hold, {seconds[name]} s", flush=True)
+        took = f"{seconds[name]} s, quick {quick[name]} s"
+        print(f"{experiment(name).CLAIM} {name}: {sum(held)} of {len(held)} hold, {took}", flush=True)
     write(
         "8/lab",
         "claims L1 to L19, each a full run of its own: every number beside what it should be",
         seeds=[0],
-        figure={"held": sum(row["holds"] for row in rows), "of": len(rows), "seconds": seconds, "experiments": rows},
-        bar=f"all hold, each within {SECONDS} s (start of Python included)",
-        met=all(row["holds"] for row in rows) and max(seconds.values()) <= SECONDS,
+        figure={
+            "held": sum(row["holds"] for row in rows),
+            "of": len(rows),
+            "seconds": seconds,
+            "quick": quick,
+            "experiments": rows,
+        },
+        bar=f"all hold, each within {SECONDS} s (start of Python included), quick within {QUICK} s",
+        met=all(row["holds"] for row in rows) and max(seconds.values()) <= SECONDS and max(quick.values()) <= QUICK,
         measured=at,
     )
 

@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -67,20 +68,29 @@ class Copier(nn.Module):
         return self.readout(self.body(x_BTK)[0])
 
 
-def taught(cell: str, delay: int, steps: int, width: int = 64, lr: float = 5e-3, seed: int = 0) -> tuple[Copier, float]:
-    """A model that has learned to copy, and the share that it copies rightly."""
-    torch.manual_seed(seed)
-    draws, T = torch.Generator().manual_seed(seed), 3 * delay + 10
-    model = Copier(cell, width)
+def learn(model: nn.Module, loss: Callable[[], Tensor], steps: int, lr: float = 5e-3) -> None:
+    """By Adam, with a rate that rises for a tenth of the steps and then falls."""
     optimiser = torch.optim.Adam(model.parameters(), lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, steps, pct_start=0.1)
     for _ in range(steps):
-        x, y = copying(32, T, delay, draws)
         optimiser.zero_grad()
-        F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=UNSCORED).backward()
+        loss().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+
+
+def taught(cell: str, delay: int, steps: int) -> tuple[Copier, float]:
+    """A model that has learned to copy, and the share that it copies rightly."""
+    torch.manual_seed(0)
+    draws, T = torch.Generator().manual_seed(0), 3 * delay + 10
+    model = Copier(cell, 64)
+
+    def loss() -> Tensor:
+        x, y = copying(32, T, delay, draws)
+        return F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=UNSCORED)
+
+    learn(model, loss, steps)
     x, y = copying(200, T, delay, torch.Generator().manual_seed(99))
     with torch.no_grad():
         right = (model.eval()(x).argmax(-1) == y)[y != UNSCORED].float().mean()
@@ -131,15 +141,11 @@ def kept(cell: str, seed: int) -> tuple[float, float]:
         x_BT, y_BT = selective_copying(B, NOISE, 1, symbols, generator)
         return F.one_hot(x_BT, symbols).float(), y_BT[:, -1]
 
-    optimiser = torch.optim.Adam(model.parameters(), 5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, steps, pct_start=0.1)
-    for _ in range(steps):
+    def loss() -> Tensor:
         x, y = drawn(32, draws)
-        optimiser.zero_grad()
-        F.cross_entropy(readout(body(x)[0][:, -1]), y).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        return F.cross_entropy(readout(body(x)[0][:, -1]), y)
+
+    learn(model, loss, steps)
     x, y = drawn(2000, torch.Generator().manual_seed(99))
     with torch.no_grad():
         right = float((readout(body(x)[0][:, -1]).argmax(-1) == y).float().mean())

@@ -43,7 +43,7 @@ def test_a_pinned_gate_remembers_as_long_as_it_says(keep: float) -> None:
     assert flow.horizon(range(200), curve) == pytest.approx(expected, rel=0.1)
     lags, expected = flow.lags_up_to(199), math.log(10) / -math.log(keep)
     felt = flow.felt(body, lambda y: y, x, lags)
-    assert flow.horizon(lags, felt, flow.FELT) == pytest.approx(expected, rel=0.15 if expected < 10 else 0.1)
+    assert flow.horizon(lags, felt, flow.FELT) == pytest.approx(expected, rel=0.1)
 
 
 def test_of_states_is_the_gradient_of_the_states() -> None:
@@ -153,16 +153,14 @@ def test_bodies_of_every_shape(body: Recurrence | Encoder) -> None:
     assert found.felt if isinstance(body, Recurrence) else not found.felt
     for layer in found.layers:
         assert all(exponent < 0 for exponent in layer.spectrum.exponents)
-    assert not any(getattr(module, "recurrent_dropout", 0.3) == 0 for module in [body] if isinstance(body, GRU))
+    if isinstance(body, GRU):
+        assert body.recurrent_dropout == 0.3  # looking at a model leaves it as it was
 
 
 def test_data_reach_as_far_as_what_stands_behind_a_gap() -> None:
     draws = np.random.default_rng(0)
     x = draws.integers(0, 3, (300, 120))
-    y = x.copy()
-    y[:, 50:] = (x[:, 50:] + x[:, :-50]) % 3
-    y[:, 1:] = np.where(draws.random((300, 119)) < 0.5, x[:, :-1], y[:, 1:])
-    answers = y * 0 + np.where(draws.random(y.shape) < 0.5, np.roll(x, 1, 1), np.roll(x, 50, 1))
+    answers = np.where(draws.random(x.shape) < 0.5, np.roll(x, 1, 1), np.roll(x, 50, 1))
     assert dependency(x, 60, answers).horizon() == 50
 
 

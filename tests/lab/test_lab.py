@@ -19,9 +19,12 @@ from clew.cells import GRU, Elman
 from clew.cells.base import Scanned
 from clew.cells.hopfield import Hopfield
 from clew.decode import beam
+from clew.forecast import iterate
 from clew.lab import NAMES, experiment
 from clew.lab.base import Finding, Outcome, slope, within
 from clew.lab.bottleneck import Narrow
+from clew.lab.pooling import errors
+from clew.lab.rolling import Map
 from clew.report import picture
 
 AT_MOST = 30.0  # seconds of the processor for a quick run: 5 on an idle machine, which this one may not be
@@ -84,6 +87,17 @@ def _unlearned(name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(f"clew.lab.{name}.descend", lambda *given, **how: [1.0])
 
 
+def _beyond(a_NT: Tensor, right_NT: Tensor, h_NTW: Tensor) -> tuple[Tensor, Tensor]:
+    """Pooling whose weights sum to more than 1."""
+    return errors(1.1 * a_NT, right_NT, h_NTW)[0], errors(a_NT, right_NT, h_NTW)[1]
+
+
+def _unrolled(model: Any, y_BKN: Tensor, state: Any, horizon: int) -> tuple[Tensor, Any]:
+    """Forecasts that are fed the truth, so that no error is carried on."""
+    whole, state = iterate(Map(model.f, 0.0), y_BKN - model.error, state, horizon)
+    return whole + model.error, state
+
+
 def _greedy(*given: Any, width: int, **how: Any) -> Any:
     """A search that looks at one text, however wide it is asked to be."""
     return beam(*given, width=1, **how)
@@ -110,12 +124,12 @@ MUTATIONS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "dependency": lambda patch: patch.setattr("clew.lab.dependency.coin", lambda r, n, seed: np.arange(n) % 2),
     "bottleneck": lambda patch: patch.setattr("clew.lab.bottleneck.Narrow.context", _unrounded),
     "focus": _unlearned("focus"),
-    "pooling": lambda patch: patch.setattr("clew.lab.pooling.T", 1),
+    "pooling": lambda patch: patch.setattr("clew.lab.pooling.errors", _beyond),
     "masking": _unlearned("masking"),
     "nesting": _unlearned("nesting"),
     "pointing": _unlearned("pointing"),
     "searching": lambda patch: patch.setattr("clew.lab.searching.beam", _greedy),
-    "rolling": lambda patch: patch.setattr("clew.lab.rolling.bound", lambda L, H: 0.01),
+    "rolling": lambda patch: patch.setattr("clew.lab.rolling.iterate", _unrolled),
     "supervision": _unlearned("supervision"),
     "integrator": lambda patch: patch.setattr("clew.lab.integrator.KEPT", 0.9),
     "parameters": lambda patch: patch.setattr("clew.lab.parameters.LSTM", GRU),

@@ -92,9 +92,11 @@ class Recurrence(nn.Module, ABC):
             self(x_BTI)
         rows, steps = x_BTI.shape[:2]
         shares = [share.expand(rows, -1, *share.shape[2:])[:, -steps:].flatten(2) for share in kept]
-        if len(shares) >= steps > 1 and all(share.shape[1] == 1 for share in shares):  # step by step
-            return {"keep": torch.cat(shares[: len(shares) // steps * steps], 1).unflatten(1, (steps, -1)).flatten(2)}
-        return {"keep": torch.cat(shares, -1)} if shares else {}
+        if not shares:
+            return {}
+        if steps > 1 and all(share.shape[1] == 1 for share in shares):  # it ran step by step
+            return {"keep": torch.cat(shares, 1).unflatten(1, (steps, -1)).flatten(2)}
+        return {"keep": torch.cat(shares, -1)}
 
     def read_backwards(
         self,

@@ -15,7 +15,7 @@ from clew.cli.show import Json, print_json, say
 from clew.errors import ConfigError
 from clew.lab import NAMES, Experiment, Outcome, experiment
 from clew.report import Section, page, picture
-from clew.training.files import write_atomic
+from clew.training.files import plain, write_atomic
 
 
 def lab(
@@ -82,14 +82,9 @@ def _write(out: Path, outcomes: list[tuple[Experiment, Outcome, float]]) -> None
 
 def _rows(each: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
     return [
-        {"experiment": _name(each), "claim": each.CLAIM, **_finite(finding._asdict()), "holds": finding.holds}
+        {"experiment": _name(each), "claim": each.CLAIM, **plain(finding._asdict()), "holds": finding.holds}
         for finding in outcome.findings
     ]
-
-
-def _finite(numbers: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: null."""
-    return {name: None if value != value else value for name, value in numbers.items()}
 
 
 def _name(each: Any) -> str:

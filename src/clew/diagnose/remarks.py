@@ -11,7 +11,7 @@ from clew.diagnose.examine import Examined
 
 PLAIN, GATED = ("elman", "indrnn"), ("lstm", "gru", "slstm", "mlstm")
 HIGHER_IS_BETTER = ("accuracy", "macro_f1", "f1", "r2", "bleu", "chrf", "exact", "auc", "precision", "recall")
-STUCK, DEAD, DRIFT, BLURRED = 0.9, 0.1, 10.0, 0.9  # shares from which it is worth a word; drift in percent
+STUCK, DEAD, DRIFT, BLURRED = 0.9, 0.1, 0.1, 0.9  # shares from which it is worth a word
 
 
 class Remark(NamedTuple):
@@ -96,7 +96,7 @@ def _layers(found: Examined) -> list[Remark]:
             steps = 1 / layer.spectrum.exponents[0]
             text = f"layer {layer.name} is chaotic: a small difference grows e-fold in {steps:.0f} steps"
             said.append(Remark(1.4, text))
-        if layer.drift > DRIFT / 100:
+        if layer.drift > DRIFT:
             text = f"layer {layer.name}: the state grows by {layer.drift:.0%} in 100 steps, so a long stream leaves"
             said.append(Remark(1.3, f"{text} what was trained on"))
     return said

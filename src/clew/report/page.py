@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d2733; --soft: #5b6875; --line: #d9dfe5; --paper: #ffffff; --card: #f6f8fa; }
+:root { color-scheme: light dark; --ink: #1d2733; --soft: #5b6875; --line: #d9dfe5; --paper: #ffffff; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6eaee; --soft: #9fabb7; --line: #3a444e; --paper: #161b21; --card: #1f262e; }
+  :root { --ink: #e6eaee; --soft: #9fabb7; --line: #3a444e; --paper: #161b21; }
 }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin: 2.6rem 0 .4rem; }
-p { margin: .4rem 0 .8rem; white-space: pre-line; } .soft { color: var(--soft); }
+p { margin: .4rem 0 .8rem; white-space: pre-line; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
   overflow-wrap: break-word; }

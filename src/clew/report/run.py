@@ -25,6 +25,7 @@ from clew.report.page import Section, page, picture
 from clew.tasks.base import Cells, Shown, Trained
 from clew.tasks.run import RunFolder
 from clew.tasks.train import load, read_for, sources_of, untrained
+from clew.training.files import plain
 
 RECORDS, WORST, LETTERS = 100, 8, 160  # records looked into; errors shown; letters of a text
 SHOWN = 101  # time constants of a layer, in JSON
@@ -52,9 +53,9 @@ class Report(NamedTuple):
             return said
         if found.gradients:
             data = found.dependency.horizon() if found.dependency else math.nan
-            said |= {"steps": found.steps, "gradient_horizon": _lag(found.reach), "data_horizon": _lag(data)}
+            said |= {"steps": found.steps, "gradient_horizon": found.reach, "data_horizon": data}
             memory = found.memory if found.felt else math.nan
-            said |= {"gradient_horizon_at_start": _lag(found.reach_at_start), "memory_horizon": _lag(memory)}
+            said |= {"gradient_horizon_at_start": found.reach_at_start, "memory_horizon": memory}
             said["states"] = {"lags": found.state_lags, "gradients": found.states}
             said["gradients"], said["felt"] = found.gradients, dict(zip(map(str, found.lags), found.felt, strict=True))
         if found.window is not None:
@@ -64,7 +65,7 @@ class Report(NamedTuple):
             held = found.looked.capacity
             said["attention_entropy"] = found.looked.blur
             said["capacity"] = held and {"bits": held.held, "needed": held.needed}
-        return _plain(said)
+        return plain(said)
 
     def html(self) -> str:
         """One file, with its pictures inside."""
@@ -211,7 +212,7 @@ def _log(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:  # cut short
@@ -257,19 +258,6 @@ def _layer(layer: gates.Layer, dt: float) -> dict[str, Any]:
     exponents, radius = layer.spectrum.exponents, layer.spectrum.radius
     rest = {"dead": layer.dead, "units": layer.units, "drift": layer.drift}
     return {**said, **rest, "lyapunov": exponents, "radius": radius}
-
-
-def _lag(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return _lag(value) if isinstance(value, float) else value
 
 
 def _known(value: float) -> float:

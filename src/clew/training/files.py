@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = "make room on this disk, or write elsewhere" if full else "check that the folder exists and may be written"
     return RunError(f"cannot be written: {reason}", file=path, hint=hint)
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON has it, which knows no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

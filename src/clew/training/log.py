@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from clew.training.files import cannot_write, write_atomic
+from clew.training.files import cannot_write, plain, write_atomic
 
 
 class Log:
@@ -33,7 +32,7 @@ class Log:
             return
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_plain(line)) + "\n")
+                file.write(json.dumps(plain(line)) + "\n")
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -95,10 +94,3 @@ def _step(line: bytes) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
