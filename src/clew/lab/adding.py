@@ -59,14 +59,14 @@ def copied(cell: str, length: int, steps: int) -> float:
 
 
 def run(quick: bool = False) -> Outcome:
-    lengths, steps = ((30,), 500) if quick else ((10, 30, 100), 1200)
+    lengths, steps = ((30,), 400) if quick else ((10, 30, 100), 1200)
     cells = ("elman", "gru") if quick else ("elman", "lstm", "gru")
     errors = {cell: (lengths, [error(cell, T, steps) for T in lengths]) for cell in cells}
     findings = [
         within(f"elman, {lengths[-1]} steps: error beside remembering nothing", errors["elman"][1][-1], 0.5, 1.5)
     ]
     findings += [within(f"{cell}, {lengths[-1]} steps", errors[cell][1][-1], 0.0, 0.15) for cell in cells[1:]]
-    far, less = (20, 200) if quick else (60, 800)
+    far, less = (20, 160) if quick else (60, 800)
     shares = {cell: copied(cell, far, less) for cell in cells}
     findings.append(within(f"elman, {far} steps: copied rightly", shares["elman"], 0.0, 0.6))
     findings += [within(f"{cell}, {far} steps: copied rightly", shares[cell], 0.9, 1.0) for cell in cells[1:]]

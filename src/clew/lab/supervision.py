@@ -111,7 +111,7 @@ def sets(kind: str, steps: int) -> float:
 
 
 def run(quick: bool = False) -> Outcome:
-    steps, events, elements = (250, 100, 300) if quick else (600, 500, 1500)
+    steps, events, elements = (220, 80, 240) if quick else (600, 500, 1500)
     dense, last = density(True, steps), density(False, steps)
     recalls = {"plain": detected(1.0, 0.0, events), "weighted": detected((1 - RARE) / RARE, 0.0, events)}
     if not quick:
