@@ -64,7 +64,7 @@ def test_the_state_does_not_grow(trained: Path, values: np.ndarray) -> None:
     sizes = set()
     for row in values[:30]:
         session.push(row.tolist())
-        sizes.add(tuple(tuple(leaf.shape) for leaf in clew.tree.leaves(session._state)))
+        sizes.add(tuple(tuple(leaf.shape) for leaf in clew.tree.leaves(session.state)))
     assert len(sizes) == 1
 
 
@@ -101,4 +101,4 @@ def test_the_command_names_a_bad_line(trained: Path, run_clew, line: str, place:
 
 def test_float64_state_follows_the_model(trained: Path) -> None:
     session = Session(clew.load(trained))
-    assert {leaf.dtype for leaf in clew.tree.leaves(session._state)} == {torch.float32, torch.bool}
+    assert {leaf.dtype for leaf in clew.tree.leaves(session.state)} == {torch.float32, torch.bool}

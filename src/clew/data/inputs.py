@@ -22,14 +22,14 @@ from clew.config import Data
 from clew.data import vocabulary as vocabularies
 from clew.data.audio import LogMel
 from clew.data.images import colours_of, names_images
-from clew.data.numbers import LAYOUTS, SCANS, Layout, NumberInput, numbers_of
+from clew.data.numbers import LAYOUTS, SCANS, Layout, NumberInput
 from clew.data.series import Scaler
 from clew.data.sounds import AudioInput, find_sounds
 from clew.data.table import Table, column_name, filled, is_calendar, kind
 from clew.data.text import TextInput
 from clew.errors import DataError, read_back
 
-__all__ = ["AudioInput", "Input", "NumberInput", "TextInput", "find", "from_json", "numbers_of"]
+__all__ = ["AudioInput", "Input", "NumberInput", "TextInput", "find", "from_json"]
 
 Raw = Any  # a text, a list of words, or an array (T, C)
 PIXELS = pl.List(pl.List(pl.UInt8))  # what images come as

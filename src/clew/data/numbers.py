@@ -95,10 +95,14 @@ class NumberInput:
         return self.scaler.apply(raw).astype(np.float32)
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
-        """The step that a line of a stream brings, see `numbers_of`."""
+        """The step that a line of a stream brings, or the steps of a chunk of it; see `steps_of_line`."""
+        return self.encode(steps_of_line(value, self.channel_names)), None
+
+    @property
+    def channel_names(self) -> list[str]:
+        """What the numbers of a step are called."""
         named = len(self.columns) == self.channels
-        names = self.columns if named else [str(channel) for channel in range(1, self.channels + 1)]
-        return self.encode(numbers_of(value, names)[None]), None
+        return self.columns if named else [str(channel) for channel in range(1, self.channels + 1)]
 
     @property
     def frame(self) -> tuple[int, int, int] | None:
@@ -114,6 +118,25 @@ class NumberInput:
         fixed = {"kind": "numbers", "columns": self.columns, "layout": self.layout, "channels": self.channels}
         read = {"scan": self.scan, "colours": self.colours, "image": list(self.image), "alike": self.alike}
         return {**fixed, "group": self.group, "scaler": self.scaler.to_json(), **read}
+
+
+def steps_of_line(value: Any, names: Sequence[str]) -> np.ndarray:
+    """The steps (T, C) that a line of a stream has: one as `numbers_of` reads it, a list of such, or an array (T, C).
+
+    Raises:
+        DataError: as `numbers_of`, with the number of the step where there are several.
+    """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], list | tuple | Mapping):
+        return numbers_of(value, names)[None]
+    steps = []
+    for t, step in enumerate(value, 1):
+        try:
+            steps.append(numbers_of(step, names))
+        except DataError as error:
+            raise DataError(f"step {t} of the chunk: {error.what}", column=error.column, hint=error.hint) from error
+    return np.stack(steps)
 
 
 def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:

@@ -38,6 +38,11 @@ class AudioInput:
         return self.front.mels
 
     @property
+    def channel_names(self) -> list[str]:
+        """What the numbers of a step are called: logarithms of energies, before they are standardised."""
+        return [f"mel {i}" for i in range(1, self.channels + 1)]
+
+    @property
     def frame(self) -> None:
         """A frame of sound is no image."""
 

@@ -36,6 +36,11 @@ class TextInput:
     def columns(self) -> list[str]:
         return [self.column]
 
+    @property
+    def channel_names(self) -> list[str]:
+        """What the numbers of a step are called."""
+        return ["unit", *(f"letter {i}" for i in range(1, self.known.width))]
+
     def read(self, table: Table) -> list[Raw]:
         """Raises DataError where a cell holds nothing."""
         if self.cut:

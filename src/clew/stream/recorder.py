@@ -8,26 +8,60 @@ whole.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clew import ops, tree
-from clew.cells import GRU, LSTM, Elman, Recurrence
-from clew.errors import ClewError
+from clew.cells import GRU, LSTM, Elman, Encoder, Pointwise, Recurrence, Stack
+from clew.errors import ClewError, NotCausalError
 from clew.models import Single
+from clew.models.embed import Units
 from clew.stream.fuse import Op, address
 from clew.stream.operators import OPERATORS
 from clew.stream.program import OWN_STEP, Program
+from clew.tasks.plain import Plain
 from clew.tree import State
+
+Steps = Recurrence | Single | Plain
+
+
+class Taken(NamedTuple):
+    """What a Program's memory is for."""
+
+    initial: State  # before the first step
+    x: Tensor  # (B, I), to be written
+    y: Tensor  # (B, ...), to be read
+    leaves: list[Tensor]  # the state, in the order of `tree.leaves`
 
 
 @torch.no_grad()
-def record(model: Recurrence | Single, x: Tensor, state: State, program: Program) -> Tensor:
+def take_down(model: Steps, batch_size: int, program: Program) -> Taken:
+    """Note one step of a model outside training.
+
+    Raises:
+        ClewError: the step has an operation that there is none for.
+        NotCausalError: the model needs the future.
+    """
+    with evaluating(model):
+        initial = model.init_state(batch_size)
+        x = _blank(model, batch_size)
+        x = program.hold(x) if x.dtype == torch.int64 else program.rows(x)
+        plain = _in_single_precision(model)
+        leaves = [leaf.cpu() for leaf in tree.leaves(initial)]
+        leaves = [leaf.float() if leaf.is_floating_point() else leaf for leaf in leaves]
+        leaves = [program.rows(t) if t.ndim == 2 and t.is_floating_point() else program.hold(t) for t in leaves]
+        y = record(plain, x, tree.rebuild(initial, iter(leaves)), program)
+    return Taken(initial, x, y, leaves)
+
+
+@torch.no_grad()
+def record(model: Steps, x: Tensor, state: State, program: Program) -> Tensor:
     """Note one step of a model outside training; what it predicts. Input and state are the Program's memory.
 
     Raises:
@@ -117,3 +151,36 @@ def _as_a_whole(cell: Elman | GRU | LSTM, program: Program) -> Iterator[None]:
         yield
     finally:
         del cell.step
+
+
+def _blank(model: Steps, batch_size: int) -> Tensor:
+    """What a step takes: numbers (B, I), or (B, 1) units of text where the body begins with their vectors."""
+    if isinstance(model, Plain):
+        return model.blank(batch_size)
+    first = model.body if isinstance(model, Single) else model
+    if isinstance(first, Encoder):
+        raise NotCausalError("this model needs the future, so it has no step")
+    width = first.input_size
+    while isinstance(first, Stack):
+        first = first.layers[0]
+    if isinstance(first, Pointwise) and isinstance(first.module, Units):
+        return torch.zeros(batch_size, 1, dtype=torch.int64)
+    return torch.zeros(batch_size, width)
+
+
+def _in_single_precision(model: Steps) -> Steps:
+    """The model itself where it is in single precision on the CPU, else a copy that is."""
+    tensors = (*model.parameters(), *model.buffers())
+    if all(t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point()) for t in tensors):
+        return model
+    return copy.deepcopy(model).to("cpu", torch.float32)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -5,21 +5,23 @@ However the values are cut into pushes, the answers are those of the whole pass 
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, Self
 
-import torch
-from torch import Tensor
-
-from clew import tree
-from clew.tasks.base import Heard, Streamed
+from clew.errors import RunError
+from clew.stream.engine import engine_of
+from clew.stream.snapshot import restored, snapshot
+from clew.tasks.base import Streamed
 from clew.tree import State
 
 
 class Session:
-    """The state of one stream; constant memory, however long it runs.
+    """The state of one stream; constant memory, however long it runs. Sessions of one model share its weights.
 
     Args:
-        trained: what `clew.load` gives.
+        trained: what `clew.load` gives. A model that learns on gets new sessions; those that there are go on with the
+            weights that they began with.
         horizon: steps to forecast at each step; 0 for those of the run.
 
     Raises:
@@ -28,51 +30,62 @@ class Session:
     Example:
         >>> session = Session(clew.load("runs/co2"))
         >>> forecast = session.push(315.4)["forecast"]            # the next H values of the target
+        >>> saved = session.snapshot()                            # bytes, for a file or another machine
     """
 
     def __init__(self, trained: Streamed, horizon: int = 0) -> None:
         self.trained, self.horizon = trained, horizon
-        self.reset()
+        self._engine = engine_of(trained)
+        self._carried = self._engine.begin()
 
-    @torch.no_grad()
+    @property
+    def steps(self) -> int:
+        """How many steps have been read."""
+        return self._carried.steps
+
+    @property
+    def state(self) -> State:
+        """As the model has it: a copy, of tensors."""
+        return self._engine.state(self._carried)
+
     def reset(self) -> None:
         """Forget all that was pushed."""
-        model = self.trained.model
-        self._state: State = model.init_state(1)
-        self._last: Tensor | None = None
-        self._unread: Any = None  # of what was pushed: what is no whole step yet
-        self.steps = 0
-        opening = self.trained.opening()
-        if len(opening):
-            self._hear(self._tensor(opening))
+        self._carried = self._engine.begin()
 
-    @torch.no_grad()
     def push(self, value: Any) -> dict[str, Any]:
-        """Read what a line of the stream says and answer.
+        """Read what a line of the stream says and answer; nothing where it completes no step.
 
         Args:
-            value: numbers: one, a list with one a column, or an object by column. Text: a string or {"text": ...}, a
-                list of words. Sound: a list of samples, or {"samples": [...]}.
+            value: numbers: one, a list with one a column, an object by column, or a chunk: a list of those or an array
+                (T, C). Text: a string or {"text": ...}, a list of words. Sound: a list of samples, or
+                {"samples": [...]}.
 
         Raises:
             DataError: it is not what the model reads; the stream is left as it was.
         """
-        x, self._unread = self.trained.from_line(value, self._unread)
-        if not len(x):
-            return {}
-        before = self._last
-        y = self._hear(self._tensor(x))
-        self.steps += len(x)
-        return self.trained.answer(Heard(x, y, before, self._state), self.horizon)
+        return self._engine.push(self._carried, value, self.horizon)
 
-    def _hear(self, x_1TI: Tensor) -> Tensor:
-        y, state = self.trained.model(x_1TI, self._state)
-        self._state = tree.detach(state)
-        if y.shape[1]:
-            self._last = y[:, -1]
-        return y
+    def snapshot(self) -> bytes:
+        """All that this stream is, as the bytes of a safetensors file with a checksum."""
+        with self._engine.lock:
+            return snapshot(self._engine, self._carried)
 
-    def _tensor(self, x: Any) -> Tensor:
-        parameter = next(self.trained.model.parameters())
-        whole = x.dtype.kind in "iu"
-        return torch.as_tensor(x, dtype=torch.int64 if whole else parameter.dtype, device=parameter.device)[None]
+    def restore(self, saved: bytes | str | os.PathLike[str]) -> None:
+        """Go on from a snapshot, or from the file that one was written to.
+
+        Raises:
+            RunError: it cannot be read, is damaged, or is of another model; the stream is left as it was.
+        """
+        file = None if isinstance(saved, bytes) else Path(saved)
+        try:
+            content = saved if isinstance(saved, bytes) else Path(saved).read_bytes()
+        except OSError as error:
+            raise RunError(f"cannot be read: {error.strerror or error}", file=file) from error
+        self._carried = restored(self._engine, content, file)
+
+    def fork(self) -> Self:
+        """A second stream that goes on from here by itself."""
+        other = type(self).__new__(type(self))
+        other.trained, other.horizon, other._engine = self.trained, self.horizon, self._engine
+        other._carried = self._engine.copy(self._carried)
+        return other

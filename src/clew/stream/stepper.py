@@ -9,23 +9,18 @@ float32 in any case. `error` measures what a choice costs on data.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clew import tree
-from clew.cells import Encoder, Pointwise, Recurrence, Stack
-from clew.errors import ClewError, NotCausalError, ShapeError
-from clew.models import Single
-from clew.models.embed import Units
+from clew.errors import ClewError, ShapeError
 from clew.ops import native
 from clew.stream.program import KEPT, Program
-from clew.stream.recorder import record
+from clew.stream.recorder import Steps, evaluating, take_down
 from clew.tree import State
 
 
@@ -51,10 +46,12 @@ class Stepper:
     """(B, I) the input of `run`; whole numbers (B, 1) where the model reads units of text."""
     y: np.ndarray
     """(B, O) the output of the latest step, overwritten by the next one."""
+    leaves: list[np.ndarray]
+    """The state itself, in the order of `tree.leaves`: what is written here is what the next step begins from."""
 
     def __init__(
         self,
-        model: Recurrence | Single,
+        model: Steps,
         batch_size: int = 1,
         weights: Literal["float32", "bfloat16", "int8"] = "float32",
     ) -> None:
@@ -63,19 +60,10 @@ class Stepper:
         if weights not in KEPT:
             raise ClewError(f"unknown weights '{weights}'", hint=f"known: {', '.join(KEPT)}")
         self._model = model
-        body = model.body if isinstance(model, Single) else model
-        if isinstance(body, Encoder):
-            raise NotCausalError("this model needs the future, so it has no step")
         self._program = program = Program(weights)
-        with torch.no_grad(), _evaluating(model):
-            self._initial = model.init_state(batch_size)
-            x = _input(body, batch_size)
-            x = program.hold(x) if x.dtype == torch.int64 else program.rows(x)
-            plain = _in_single_precision(model)
-            leaves = [leaf.float() if leaf.is_floating_point() else leaf for leaf in tree.leaves(self._initial)]
-            state = [program.rows(t) if t.ndim == 2 and t.is_floating_point() else program.hold(t) for t in leaves]
-            y = record(plain, x, tree.rebuild(self._initial, iter(state)), program)
-        self.x, self.y, self._state = x.numpy(), y.numpy(), [leaf.numpy() for leaf in state]
+        taken = take_down(model, batch_size, program)
+        self._initial, self.x, self.y = taken.initial, taken.x.numpy(), taken.y.numpy()
+        self.leaves = [leaf.numpy() for leaf in taken.leaves]
         self._run = program.steps.run
         self.reset()
 
@@ -92,19 +80,19 @@ class Stepper:
     @property
     def state(self) -> State:
         """The state as the model's own `step` has it: a copy, of tensors."""
-        return tree.rebuild(self._initial, iter([torch.from_numpy(leaf.copy()) for leaf in self._state]))
+        return tree.rebuild(self._initial, iter([torch.from_numpy(leaf.copy()) for leaf in self.leaves]))
 
     @state.setter
     def state(self, state: State) -> None:
         leaves = list(tree.leaves(state))
-        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in self._state]:
+        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in self.leaves]:
             raise ShapeError(f"the state must be {tree.describe(self._initial)}, got {tree.describe(state)}")
-        for ours, leaf in zip(self._state, leaves, strict=True):
+        for ours, leaf in zip(self.leaves, leaves, strict=True):
             ours[...] = leaf.detach().cpu().numpy()
 
     def reset(self, rows: Sequence[int] | slice = slice(None)) -> None:
         """Give these rows the state before the first step."""
-        for ours, leaf in zip(self._state, tree.leaves(self._initial), strict=True):
+        for ours, leaf in zip(self.leaves, tree.leaves(self._initial), strict=True):
             ours[rows] = leaf.detach().cpu().numpy()[rows]
 
     @torch.no_grad()
@@ -115,38 +103,10 @@ class Stepper:
         """
         before = self.state
         self.reset()
-        with _evaluating(self._model):
+        with evaluating(self._model):
             theirs = self._model(x_BTI)[0].flatten(2).cpu()
         try:
             steps = [torch.from_numpy(self.step(x.cpu()).reshape(len(x), -1)) for x in x_BTI.unbind(1)]
         finally:
             self.state = before
         return float((torch.stack(steps, 1) - theirs).abs().max() / theirs.std().clamp_min(1e-12))
-
-
-def _input(body: Recurrence, batch_size: int) -> Tensor:
-    """What a step takes: numbers (B, I), or (B, 1) units of text where the body begins with their vectors."""
-    first = body
-    while isinstance(first, Stack):
-        first = first.layers[0]
-    if isinstance(first, Pointwise) and isinstance(first.module, Units):
-        return torch.zeros(batch_size, 1, dtype=torch.int64)
-    return torch.zeros(batch_size, body.input_size)
-
-
-def _in_single_precision(model: Recurrence | Single) -> Recurrence | Single:
-    """The model itself where it is in single precision on the CPU, else a copy that is."""
-    tensors = (*model.parameters(), *model.buffers())
-    if all(t.device.type == "cpu" and (t.dtype == torch.float32 or not t.is_floating_point()) for t in tensors):
-        return model
-    return copy.deepcopy(model).to("cpu", torch.float32)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -23,6 +23,7 @@ from clew.data.table import Table
 from clew.errors import DataError
 from clew.models import Head, SequenceHead, Single
 from clew.models.heads.classes import ClassHead
+from clew.tasks.plain import Says
 from clew.tasks.records import Record
 
 SHOWN = 8  # names that an error lists
@@ -93,6 +94,10 @@ class Answers(ABC):
         """One prediction (P,) in the answers' own terms, a cell a column."""
 
     @abstractmethod
+    def plain(self) -> tuple[list[str], Says]:
+        """An answer as numbers: their names, and what makes them (B, O) of predictions (B, P)."""
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]: ...
 
     @classmethod
@@ -140,6 +145,10 @@ class ClassAnswers(Answers):
         return ClassHead(
             width, len(self.names), weights, t.label_smoothing, recipe.model.dropout, matching=t.entropy_matching
         )
+
+    def plain(self) -> tuple[list[str], Says]:
+        """The probability of each."""
+        return [f"p({name})" for name in self.names], torch.exp
 
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "names": self.names, "counts": self.counts.tolist()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from clew.cells import Recurrence
 from clew.config import SECTIONS, Decode, Recipe, build
@@ -27,6 +27,7 @@ from clew.diagnose.window import suggested
 from clew.errors import ConfigError
 from clew.models import Single
 from clew.models.unaligned import Unaligned
+from clew.tasks.plain import Plain
 from clew.training import Batches
 from clew.tree import State
 
@@ -65,9 +66,9 @@ class Heard(NamedTuple):
     """What a stream has just read, and what the model made of it."""
 
     x: np.ndarray  # (T, I) the steps, T >= 1
-    y: Tensor  # (1, T, ...) the prediction at each
-    before: Tensor | None  # (1, ...) the prediction before the first; None at the very beginning
-    state: State  # after the last
+    y: np.ndarray  # (T, ...) the prediction at each
+    before: np.ndarray | None  # (...) the prediction before the first; None at the very beginning
+    state: Callable[[], State]  # after the last, of one row; asked for only where it is needed
 
 
 class Shown(NamedTuple):
@@ -117,6 +118,10 @@ class Streamed(Trained, Protocol):
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """What to say after these steps."""
+        ...
+
+    def plain(self) -> Plain:
+        """The same as numbers only."""
         ...
 
 

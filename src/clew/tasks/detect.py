@@ -36,6 +36,7 @@ from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, all_but
 from clew.tasks.guess import tag_columns
 from clew.tasks.labelled import Labelled
+from clew.tasks.plain import Says
 from clew.tasks.records import Record, labels_of_steps
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -136,6 +137,9 @@ class EventTimes(Answers):
 
     def said(self, predicted: np.ndarray) -> list[Any]:
         return [int(predicted[1]), float(predicted[0])]
+
+    def plain(self) -> tuple[list[str], Says]:
+        return [f"p({self.event})", f"{self.event} {self.tolerance} steps ago"], lambda y: y
 
     def to_json(self) -> dict[str, Any]:
         return {

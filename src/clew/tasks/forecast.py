@@ -22,7 +22,7 @@ from torch import Tensor
 
 from clew.config import Recipe
 from clew.data.batch import Example
-from clew.data.inputs import numbers_of
+from clew.data.numbers import steps_of_line
 from clew.data.series import split
 from clew.data.table import Table, column_name, guess_target, numeric
 from clew.data.windows import Windows
@@ -33,6 +33,7 @@ from clew.models import Single, body_of, forecaster
 from clew.tasks import plot
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, Shown, all_but, say
 from clew.tasks.guess import series_target
+from clew.tasks.plain import Plain, unscaled
 from clew.tasks.records import spread
 from clew.tree import State
 
@@ -136,12 +137,23 @@ class Forecaster:
         return np.empty((0, len(self.plan.columns)))
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
-        row_C = numbers_of(value, self.plan.columns)
-        return self.plan.scaler.apply(row_C[None]).astype(np.float32), None
+        return self.plan.scaler.apply(steps_of_line(value, self.plan.columns)).astype(np.float32), None
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
-        forecast = self.ahead(heard.y[:, -1], heard.state, horizon or self.plan.horizon)[0]
-        return {"forecast": forecast.tolist()}
+        horizon = horizon or self.plan.horizon
+        if not self.iterative and horizon <= self.plan.horizon:
+            mean, std = self.plan.scaler.mean[0], self.plan.scaler.std[0]
+            return {"forecast": (heard.y[-1, :horizon, 0] * std + mean).tolist()}
+        device = next(self.model.parameters()).device
+        return {"forecast": self.ahead(torch.from_numpy(heard.y[-1:]).to(device), heard.state(), horizon)[0].tolist()}
+
+    def plain(self) -> Plain:
+        """The forecasts of the target; of one step and all columns where it forecasts from its own forecasts."""
+        columns, scaler = self.plan.columns, self.plan.scaler
+        if self.iterative:
+            return Plain(self.model, columns, columns, lambda y: unscaled(scaler)(y[:, 0]), scaler)
+        names = [f"{columns[0]} +{k}" for k in range(1, self.plan.horizon + 1)]
+        return Plain(self.model, columns, names, lambda y: unscaled(scaler, slice(1))(y[..., 0]), scaler)
 
     def backtest(self, values_TC: np.ndarray, first: int, stride: int) -> np.ndarray:
         """Forecasts (O, H) from every `stride`-th origin, the first being the step `first`."""

@@ -25,6 +25,7 @@ from torch import Tensor
 from clew.config import Recipe
 from clew.data.batch import Example
 from clew.data.lists import is_key, lists_of_keys
+from clew.data.series import Scaler
 from clew.data.table import Table, kind
 from clew.errors import DataError, read_back
 from clew.metrics import Tokens
@@ -33,6 +34,7 @@ from clew.models.heads.together import TogetherHead
 from clew.tasks import continuing
 from clew.tasks.base import Cells, Heard, Job
 from clew.tasks.continuing import Continuer, Document
+from clew.tasks.plain import Plain
 
 KIND = "frames"
 MOST = 4096  # keys
@@ -93,12 +95,18 @@ class Composer(Continuer):
             raise DataError(f"expected keys, got {str(value)[:40]!r}", hint="a frame is a list of keys: [60, 64, 67]")
         return _seen(_sounding([[int(key) for key in keys]], len(self.shares))), None
 
+    def plain(self) -> Plain:
+        keys = len(self.shares)
+        inputs, alike = [*(f"key {key}" for key in range(keys)), "begins"], np.ones(keys + 1)
+        names, same = [f"p(key {key})" for key in range(keys)], Scaler(0 * alike, alike)
+        return Plain(self.model, inputs, names, self.head.shares, same, self.opening())
+
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """How surprising what was read is, and which keys are likely next."""
         assert heard.before is not None, "a stream opens with what stands before all documents"
-        foreseen = torch.cat([heard.before[:, None], heard.y[:, :-1]], 1)
-        given = torch.as_tensor(heard.x[None, :, :-1], dtype=foreseen.dtype, device=foreseen.device)
-        p, likely = self.head.shares(heard.y[0, -1]).topk(min(LIKELY, len(self.shares)))
+        foreseen = torch.from_numpy(np.concatenate([heard.before[None], heard.y[:-1]]))
+        given = torch.as_tensor(heard.x[:, :-1], dtype=foreseen.dtype)
+        p, likely = self.head.shares(torch.from_numpy(heard.y[-1])).topk(min(LIKELY, len(self.shares)))
         following = {str(key): round(share, 6) for key, share in zip(likely.tolist(), p.tolist(), strict=True)}
         return {"frames": len(heard.x), "nats": float(self.surprise(foreseen, given).mean()), "next": following}
 

@@ -35,6 +35,7 @@ from clew.models.heads.classes import ClassHead
 from clew.tasks import continuing, frames, traces
 from clew.tasks.base import Cells, Heard, Job, all_but, refuse_unused
 from clew.tasks.continuing import Continuer, Document
+from clew.tasks.plain import Plain
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {"width": 256, "embedding": continuing.EMBEDDING},
@@ -86,13 +87,16 @@ class Writer(Continuer):
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         return self.source.from_line(value)
 
+    def plain(self) -> Plain:
+        names = [f"p({self.vocabulary.decode([unit])})" for unit in range(self.vocabulary.size)]
+        return Plain(self.model, self.source.channel_names, names, torch.exp, opening=self.opening(), units=len(names))
+
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """How surprising what was read is, and what is likely next."""
         assert heard.before is not None, "a stream opens with the unit before a document"
-        foreseen = torch.cat([heard.before[:, None], heard.y[:, :-1]], 1)[0].double()
-        units = torch.as_tensor(heard.x[:, 0], dtype=torch.int64, device=foreseen.device)
-        nats = float(-foreseen.gather(1, units[:, None]).mean())
-        p, likely = heard.y[0, -1].exp().topk(min(5, heard.y.shape[-1]))
+        foreseen = np.concatenate([heard.before[None], heard.y[:-1]])
+        nats = -float(np.take_along_axis(foreseen, heard.x[:, :1], 1).mean(dtype=np.float64))
+        p, likely = torch.from_numpy(heard.y[-1]).exp().topk(min(5, heard.y.shape[-1]))
         following: dict[str, float] = {}
         for unit, share in zip(likely.tolist(), p.tolist(), strict=True):  # halves of letters are all written alike
             text = self.vocabulary.decode([unit])

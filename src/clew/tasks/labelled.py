@@ -27,6 +27,7 @@ from clew.errors import ConfigError, read_back
 from clew.models import SequenceHead, Single, body_of, embedding, front_of
 from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Heard, Job, Predictions, Scores, Shown, say, window_of
+from clew.tasks.plain import Plain
 from clew.tasks.records import Parts, Record, gather, part, refuse_long, refuse_unread, split_columns, spread, steps_of
 
 AT_ONCE = 64  # sequences that are predicted together
@@ -140,12 +141,19 @@ class Labelled:
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         return self.source.from_line(value, before)
 
+    def plain(self) -> Plain:
+        names, says = self.answers.plain()
+        source = self.source
+        if isinstance(source, TextInput):
+            return Plain(self.model, source.channel_names, names, says, units=source.known.size)
+        return Plain(self.model, source.channel_names, names, says, source.scaler)
+
     def opening(self) -> np.ndarray:
         return np.empty((0, 1))
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """The answer to all that was heard, or, where answers are aligned, one for each step just read."""
-        steps = heard.y[0].double().cpu().numpy()
+        steps = heard.y.astype(np.float64)
         names = self.answers.columns()
         if not self.answers.aligned:
             return dict(zip(names, self.answers.said(steps[-1]), strict=True))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import nn
 
 from clew.cells import POOLS, Encoder, Parallel, Pointwise, Recurrence, Stack
@@ -31,6 +32,7 @@ from clew.tasks.answers import Answers, ClassAnswers
 from clew.tasks.base import Cells, Job, all_but, refuse_unused, say
 from clew.tasks.classify import Labels
 from clew.tasks.labelled import Labelled
+from clew.tasks.plain import Says
 from clew.tasks.records import Record
 from clew.tasks.regress import Number, NumberOfSteps
 from clew.tasks.tag import OF_STEPS, TagNames
@@ -153,6 +155,12 @@ class Several(Answers):
 
     def said(self, predicted: np.ndarray) -> list[Any]:
         return [cell for i, part in enumerate(self.parts) for cell in part.said(predicted[self._places(i)])]
+
+    def plain(self) -> tuple[list[str], Says]:
+        parts = [part.plain() for part in self.parts]
+        names = [f"{part.column}.{n}" for part, (own, _) in zip(self.parts, parts, strict=True) for n in own]
+        says = [(self._places(i), own) for i, (_, own) in enumerate(parts)]
+        return names, lambda y: torch.cat([own(y[..., places]) for places, own in says], -1)
 
     def to_json(self) -> dict[str, Any]:
         kinds = {kind: name for name, kind in KINDS.items()}

@@ -31,6 +31,7 @@ from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Job, all_but
 from clew.tasks.classify import unit
 from clew.tasks.labelled import Labelled
+from clew.tasks.plain import Says, unscaled
 from clew.tasks.records import Record
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -94,6 +95,9 @@ class Number(Answers):
 
     def said(self, predicted: np.ndarray) -> list[Any]:
         return self.scaler.invert(predicted).tolist()
+
+    def plain(self) -> tuple[list[str], Says]:
+        return [self.column], unscaled(self.scaler)
 
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "scaler": self.scaler.to_json()}

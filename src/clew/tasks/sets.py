@@ -34,6 +34,7 @@ from clew.tasks.answers import Answers
 from clew.tasks.base import Cells, Job, all_but
 from clew.tasks.classify import unit
 from clew.tasks.labelled import Labelled
+from clew.tasks.plain import Says, unscaled
 from clew.tasks.records import Record
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -103,6 +104,9 @@ class Names(Answers):
 
     def said(self, predicted: np.ndarray) -> list[Any]:
         return [json.dumps(self._found(predicted > 0)), *(1 / (1 + np.exp(-predicted))).tolist()]
+
+    def plain(self) -> tuple[list[str], Says]:
+        return [f"p({name})" for name in self.names], torch.sigmoid
 
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "names": self.names, "counts": self.counts.tolist(), "records": self.records}
@@ -194,6 +198,17 @@ class Elements(Answers):
     def said(self, predicted: np.ndarray) -> list[Any]:
         found = self._elements(predicted)
         return [json.dumps(found[:, 0].tolist() if self.numbers == 1 else found.tolist())]
+
+    def plain(self) -> tuple[list[str], Says]:
+        """Of each slot its vector and the probability that it is used."""
+        parts = [*(f"number {i + 1}" for i in range(self.numbers)), "used"]
+        raw, D = unscaled(self.scaler), self.numbers
+
+        def says(y: torch.Tensor) -> torch.Tensor:
+            slots_BSP = y.unflatten(-1, (self.slots, D + 1))
+            return torch.cat([raw(slots_BSP[..., :D]), torch.sigmoid(slots_BSP[..., D:])], -1).flatten(-2)
+
+        return [f"slot {s + 1} {part}" for s in range(self.slots) for part in parts], says
 
     def to_json(self) -> dict[str, Any]:
         fixed = {"column": self.column, "loss": self.kind, "slots": self.slots, "usual": self.usual}

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from clew.config import Recipe
 from clew.data.batch import Example
-from clew.data.inputs import numbers_of
 from clew.data.lists import sequences
+from clew.data.numbers import steps_of_line
 from clew.data.series import Scaler
 from clew.data.split import key_of_array
 from clew.data.table import Table
@@ -36,6 +36,7 @@ from clew.models.heads.mixture import MixtureHead
 from clew.tasks import continuing
 from clew.tasks.base import Cells, Heard, Job
 from clew.tasks.continuing import Continuer, Document
+from clew.tasks.plain import Plain
 
 KIND = "traces"
 
@@ -111,16 +112,24 @@ class Tracer(Continuer):
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         names = [str(i) for i in range(1, len(self.flags) + 1)]
-        return self._seen(numbers_of(value, names)[None]), None
+        return self._seen(steps_of_line(value, names)), None
+
+    def plain(self) -> Plain:
+        """What the distribution of the next step is made of, standardised; see `MixtureHead`."""
+        mean, std = np.zeros(len(self.flags) + 1), np.ones(len(self.flags) + 1)
+        mean[:-1][~self.flags], std[:-1][~self.flags] = self.scaler.mean, self.scaler.std
+        inputs = [*(f"number {i + 1}" for i in range(len(self.flags))), "begins"]
+        names = [f"mixture {i + 1}" for i in range(self.head.readout.out_features)]
+        return Plain(self.model, inputs, names, lambda y: y, Scaler(mean, std), self.opening())
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """How surprising what was read is, and the middle of the likeliest component of what comes next."""
         assert heard.before is not None, "a stream opens with what stands before all documents"
-        foreseen = torch.cat([heard.before[:, None], heard.y[:, :-1]], 1)[0]
-        x = torch.as_tensor(heard.x[:, :-1], dtype=foreseen.dtype, device=foreseen.device)
+        foreseen = torch.from_numpy(np.concatenate([heard.before[None], heard.y[:-1]]))
+        x = torch.as_tensor(heard.x[:, :-1], dtype=foreseen.dtype)
         numbers, given = x[:, ~self.flags], x[:, self.flags]
         follows = torch.cat([numbers, given, torch.zeros_like(x[:, :1])], 1)
-        likely = self.head.draw(heard.y[:, -1], torch.Generator(), 0.0)[0].double().cpu().numpy()
+        likely = self.head.draw(torch.from_numpy(heard.y[-1:]), torch.Generator(), 0.0)[0].double().numpy()
         nats = float(self.surprise(foreseen, follows).mean())
         return {"steps": len(heard.x), "nats": nats, "next": self._raw(likely).tolist()}
 

@@ -13,10 +13,11 @@ from clew.config import Decode
 from clew.data.pair_batch import PairExample, collate_pairs
 from clew.data.vocabulary import UNKNOWN
 from clew.decode.ctc import Spoken, best_path, prefix_beam
-from clew.errors import DataError
+from clew.errors import DataError, NotCausalError
 from clew.models.unaligned import BLANK, Unaligned
 from clew.tasks.base import Heard
 from clew.tasks.language import language_of
+from clew.tasks.plain import Plain
 from clew.tasks.records import Record, steps_of
 from clew.tasks.saying import Said, Sayer
 from clew.training.feed import to_device
@@ -94,8 +95,12 @@ class Transcriber(Sayer):
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         return self.source.from_line(value, before)
 
+    def plain(self) -> Plain:
+        what = "this model makes fewer steps than it reads, so it is no step of numbers"
+        raise NotCausalError(what, hint="run it with clew stream")
+
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         """What was said since the last line: the likeliest unit of each step, as the best path of the whole has it."""
-        last = None if heard.before is None else int(heard.before[0].argmax())
-        units = best_path(heard.y[0].double().cpu().numpy(), BLANK, last)
-        return {"steps": heard.y.shape[1], "text": self.target.decode(units)}
+        last = None if heard.before is None else int(heard.before.argmax())
+        units = best_path(heard.y.astype(np.float64), BLANK, last)
+        return {"steps": len(heard.y), "text": self.target.decode(units)}

@@ -81,13 +81,19 @@ def unpack(path: str | os.PathLike[str], checked: bool = False) -> tuple[dict[st
     Raises:
         RunError: the file is missing, cannot be read, or is damaged.
     """
-    hint = "restore it from a copy, or train again"
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise RunError("is missing", file=path, hint="is this the folder of a run?") from error
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror or error}", file=path) from error
+    return unpack_bytes(content, checked, path, "restore it from a copy, or train again")
+
+
+def unpack_bytes(
+    content: bytes, checked: bool = False, file: object = None, hint: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The same of what such a file holds. Raises RunError, naming `file`, where it is damaged."""
     try:
         tensors = safetensors.torch.load(content)  # first: it bounds the header before anything here looks at it
         end = 8 + int.from_bytes(content[:8], "little")
@@ -101,7 +107,7 @@ def unpack(path: str | os.PathLike[str], checked: bool = False) -> tuple[dict[st
                 raise ValueError("its checksum does not hold")
     except _DAMAGE as error:
         reason = str(error).split("\n")[0] or type(error).__name__
-        raise RunError(f"is damaged: {reason}", file=path, hint=hint) from error
+        raise RunError(f"is damaged: {reason}", file=file, hint=hint) from error
     return tensors, meta
 
 

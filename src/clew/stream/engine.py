@@ -1,0 +1,175 @@
+"""What moves streams on: a Stepper where the model can have one, else the model's own pass.
+
+One engine serves all streams of a model, so that its weights are there once. The Stepper holds the state of one of
+them, and takes in that of another when it is asked to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from clew import tree
+from clew.errors import ClewError
+from clew.models import Single
+from clew.stream.stepper import Stepper
+from clew.tasks.base import Heard, Streamed
+from clew.training.weights import pack
+from clew.tree import State
+
+_ENGINES: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()  # by the id of their model
+
+
+@dataclass(eq=False)
+class Carried:
+    """All that one stream is."""
+
+    leaves: list[np.ndarray]
+    """The state, one row; out of date while the Stepper has it."""
+    last: np.ndarray | None = None
+    """The latest prediction."""
+    unread: Any = None
+    """Of what was pushed: what is no whole step yet."""
+    steps: int = 0
+    """How many have been read."""
+
+
+class Engine:
+    """Moves streams of one trained model, one at a time.
+
+    Args:
+        trained: what `clew.load` gives.
+
+    Raises:
+        NotCausalError: the model needs the future.
+    """
+
+    def __init__(self, trained: Streamed) -> None:
+        self.trained, self.model, self.lock = trained, trained.model, threading.RLock()
+        self.model.eval()
+        with torch.no_grad():
+            self.initial: State = self.model.init_state(1)
+        self.version = _version(trained)
+        self._stepper = stepper_of(trained)
+        self._holds: Carried | None = None
+        self._fingerprint = ""
+
+    def begin(self) -> Carried:
+        """A stream before its first step."""
+        carried = Carried([leaf.detach().cpu().numpy().copy() for leaf in tree.leaves(self.initial)])
+        opening = self.trained.opening()
+        if len(opening):
+            self.read(carried, opening)
+        return carried
+
+    def push(self, carried: Carried, value: Any, horizon: int = 0) -> dict[str, Any]:
+        """What the task says to a line of the stream. Raises DataError; then the stream is as it was."""
+        with self.lock:
+            x, carried.unread = self.trained.from_line(value, carried.unread)
+            if not len(x):
+                return {}
+            before = carried.last
+            y = self.read(carried, x)
+            carried.steps += len(x)
+            return self.trained.answer(Heard(x, y, before, lambda: self.state(carried)), horizon) if len(y) else {}
+
+    @torch.no_grad()
+    def read(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
+        """The predictions (T, ...) at these steps, and the state moved on."""
+        with self.lock:
+            if self._stepper is None:
+                device, dtype = _kind(self.model)
+                x = torch.as_tensor(x_TI, dtype=torch.int64 if x_TI.dtype.kind in "iu" else dtype, device=device)[None]
+                y_1T, state = self.model(x, self.state(carried))
+                self.put(carried, state)
+                y = y_1T[0].cpu().numpy()
+            else:
+                stepper = self._hold(carried, self._stepper)
+                y = np.empty((len(x_TI), *stepper.y.shape[1:]), np.float32)
+                for t, x_I in enumerate(x_TI):
+                    stepper.x[0] = x_I
+                    stepper.run()
+                    y[t] = stepper.y[0]
+            if len(y):
+                carried.last = y[-1].copy()
+            return y
+
+    def leaves(self, carried: Carried) -> list[np.ndarray]:
+        """The state of a stream as it stands, not to be written to."""
+        with self.lock:
+            if self._stepper is not None and self._holds is carried:
+                carried.leaves = [leaf.copy() for leaf in self._stepper.leaves]
+            return carried.leaves
+
+    def state(self, carried: Carried) -> State:
+        """The same as the model has it."""
+        device = _kind(self.model)[0]
+        tensors = (torch.from_numpy(leaf.copy()).to(device) for leaf in self.leaves(carried))
+        return tree.rebuild(self.initial, tensors)
+
+    def put(self, carried: Carried, state: State) -> None:
+        """Give a stream this state."""
+        with self.lock:
+            carried.leaves = [leaf.detach().cpu().numpy() for leaf in tree.leaves(state)]
+            if self._holds is carried:
+                self._holds = None
+
+    def copy(self, carried: Carried) -> Carried:
+        """The same stream once more."""
+        leaves = [leaf.copy() for leaf in self.leaves(carried)]
+        return Carried(leaves, carried.last, carried.unread, carried.steps)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal models: of the weights and of what was found from the training part."""
+        if not self._fingerprint:
+            weights = pack(self.model.state_dict(), {})
+            plan = json.dumps(self.trained.to_json(), sort_keys=True).encode()
+            self._fingerprint = hashlib.sha256(hashlib.sha256(weights).digest() + plan).hexdigest()
+        return self._fingerprint
+
+    def _hold(self, carried: Carried, stepper: Stepper) -> Stepper:
+        if self._holds is not carried:
+            if self._holds is not None:
+                self.leaves(self._holds)
+            for ours, leaf in zip(stepper.leaves, carried.leaves, strict=True):
+                ours[...] = leaf
+            self._holds = carried
+        return stepper
+
+
+def engine_of(trained: Streamed) -> Engine:
+    """The engine of a model, made anew where its weights are no longer those."""
+    engine = _ENGINES.get(id(trained))
+    if engine is None or engine.trained is not trained or engine.version != _version(trained):
+        _ENGINES[id(trained)] = engine = Engine(trained)
+    return engine
+
+
+def stepper_of(trained: Streamed, batch_size: int = 1) -> Stepper | None:
+    """A Stepper of a model in single precision on the CPU, where there can be one."""
+    if not isinstance(trained.model, Single) or _kind(trained.model) != (torch.device("cpu"), torch.float32):
+        return None
+    try:
+        return Stepper(trained.model, batch_size)
+    except ClewError:
+        return None
+
+
+def _kind(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    first = next(model.parameters())
+    return first.device, first.dtype
+
+
+def _version(trained: Streamed) -> tuple[Any, ...]:
+    """Another one once a weight was changed or replaced."""
+    model = trained.model
+    return id(model), *((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
