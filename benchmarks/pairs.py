@@ -76,7 +76,8 @@ def trained(
             (folder / f"{part}.tsv").write_text(text)
         begun.write_text(commit())
     done = out / "metrics.json"
-    if not done.exists():  # the test part is left for later: its place is taken by the validation part
+    if not done.exists() or json.loads(done.read_text())["stopped"] == "interrupted":
+        # The test part is left for later: its place is taken by the validation part.
         begin = {"recipe": ROOT / "recipes" / recipe, "overrides": ["data.test='valid.tsv'"], **settings}
         run = clew.train(folder / "train.tsv", out, progress=False, **({"resume": True} if out.exists() else begin))
         if run["stopped"] == "interrupted":
