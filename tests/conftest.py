@@ -7,11 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from every_task import FAST, runs
 
 import clew
 from clew.cli import main
@@ -80,3 +81,24 @@ def trained(request: pytest.FixtureRequest, series_file: Path, tmp_path_factory:
     settings = {"target": "load", "inputs": ["heat"], "horizon": 5, "steps": 30, "width": 8, "mode": request.param}
     clew.train(series_file, out, progress=False, validate_every=15, **settings)
     return out
+
+
+@pytest.fixture(scope="session")
+def every_source(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """By task, a small source and the settings of a run."""
+    return runs(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="session")
+def every_run(every_source: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By task, the folder of a run that was trained for a few steps, when it is asked for."""
+    folder = tmp_path_factory.mktemp("every")
+
+    class Runs(dict[str, Path]):
+        def __missing__(self, task: str) -> Path:
+            file, settings = every_source[task]
+            clew.train(file, folder / task, **{**FAST, "task": task, **settings})
+            self[task] = folder / task
+            return self[task]
+
+    return Runs()

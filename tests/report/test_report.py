@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from every_task import FAST, runs
 
-import clew
 from clew.report import Section, page, picture
 from clew.tasks.train import TASKS
 
@@ -21,18 +19,14 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 LARGEST, SLOWEST = 3_000_000, 60.0  # bytes, seconds
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
-    return runs(tmp_path_factory.mktemp("sources"))
+@pytest.fixture
+def sources(every_source: dict[str, tuple[Path, dict[str, Any]]]) -> dict[str, tuple[Path, dict[str, Any]]]:
+    return every_source
 
 
-@pytest.fixture(scope="module")
-def trained(sources: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run folder of every task."""
-    folder = tmp_path_factory.mktemp("runs")
-    for task, (file, settings) in sources.items():
-        clew.train(file, folder / task, **{**FAST, "task": task, **settings})
-    return {task: folder / task for task in sources}
+@pytest.fixture
+def trained(every_run: dict[str, Path]) -> dict[str, Path]:
+    return every_run
 
 
 def test_every_task_is_tried(sources: dict) -> None:

@@ -8,20 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from every_task import FAST, runs
+from every_task import FAST
 
 import clew
 from clew.diagnose.watching import FlowWatch
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
-    return runs(tmp_path_factory.mktemp("sources"))
-
-
 @pytest.mark.parametrize("task", ["classify", "forecast", "generate", "translate", "point"])
-def test_watching_changes_nothing_but_the_log(task: str, sources: dict, tmp_path: Path) -> None:
-    file, settings = sources[task]
+def test_watching_changes_nothing_but_the_log(task: str, every_source: dict, tmp_path: Path) -> None:
+    file, settings = every_source[task]
     for name, watch in (("plain", False), ("watched", True)):
         clew.train(file, tmp_path / name, **{**FAST, **settings, "task": task, "validate_every": 2, "watch": watch})
     plain, watched = (
@@ -38,7 +33,7 @@ def test_watching_changes_nothing_but_the_log(task: str, sources: dict, tmp_path
     assert saved[0] == saved[1]
 
 
-def test_the_command_line_has_it(sources: dict, tmp_path: Path, run_clew) -> None:
+def test_the_command_line_has_it(every_source: dict, tmp_path: Path, run_clew) -> None:
     file, _ = sources["classify"]
     settings = ("--input", "x", "--target", "label", "--set", "steps=4", "--set", "width=8")
     assert run_clew("train", file, *settings, "--watch", "--out", tmp_path / "run").code == 0

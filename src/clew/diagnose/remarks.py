@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from clew.config import Recipe
 from clew.diagnose.examine import Examined
+from clew.metrics import HIGHER_IS_BETTER
 
 PLAIN, GATED = ("elman", "indrnn"), ("lstm", "gru", "slstm", "mlstm")
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "f1", "r2", "bleu", "chrf", "exact", "auc", "precision", "recall")
 STUCK, DEAD, DRIFT, BLURRED = 0.9, 0.1, 0.1, 0.9  # shares from which it is worth a word
 
 

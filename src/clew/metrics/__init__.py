@@ -11,7 +11,10 @@ from clew.metrics.tags import Tags
 from clew.metrics.tokens import Tokens, unigram
 from clew.metrics.tours import length_ratio, tour_length
 
+HIGHER_IS_BETTER = ("accuracy", "macro_f1", "f1", "r2", "bleu", "chrf", "exact", "auc", "precision", "recall")
+
 __all__ = [
+    "HIGHER_IS_BETTER",
     "Classes",
     "Edits",
     "Events",

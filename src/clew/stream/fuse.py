@@ -180,6 +180,6 @@ def _grouped(entries: list[Entry], last: set[int]) -> list[Group]:
             groups.append(place)
         place.add(entry)
     for group in groups:
-        elsewhere = set().union(*(g.reads for g in groups if g is not group))
+        elsewhere = set().union(*(g.reads | g.writes for g in groups if g is not group))
         group.between = {address(e.to[0]) for e in group.entries if not e.add and e.op < Op.SUM} - elsewhere - last
     return groups

@@ -50,7 +50,7 @@ def take_down(model: Steps, batch_size: int, program: Program) -> Taken:
     """
     with evaluating(model):
         initial = model.init_state(batch_size)
-        x = _blank(model, batch_size)
+        x = blank(model, batch_size)
         x = program.hold(x) if x.dtype == torch.int64 else program.rows(x)
         plain = _in_single_precision(model)
         leaves = [leaf.cpu() for leaf in tree.leaves(initial)]
@@ -153,7 +153,7 @@ def _as_a_whole(cell: Elman | GRU | LSTM, program: Program) -> Iterator[None]:
         del cell.step
 
 
-def _blank(model: Steps, batch_size: int) -> Tensor:
+def blank(model: Steps, batch_size: int) -> Tensor:
     """What a step takes: numbers (B, I), or (B, 1) units of text where the body begins with their vectors."""
     if isinstance(model, Plain):
         return model.blank(batch_size)

@@ -48,6 +48,7 @@ class Plain(nn.Module):
         mean, std = (np.zeros(len(inputs)), np.ones(len(inputs))) if scaler is None else (scaler.mean, scaler.std)
         self.register_buffer("mean", torch.from_numpy(mean).float(), persistent=False)
         self.register_buffer("std", torch.from_numpy(std).float(), persistent=False)
+        self.train(model.training)
 
     @torch.no_grad()
     def init_state(self, batch_size: int) -> State:

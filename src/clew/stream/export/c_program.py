@@ -18,8 +18,8 @@ from clew.stream.fuse import Entry, Group, Op, address, fused
 from clew.stream.program import Program
 from clew.stream.recorder import Taken
 
-TYPES = {torch.float32: "float", torch.int64: "int", torch.bool: "unsigned char", torch.float64: "double"}
-BYTES = {"float": 4, "int": 4, "unsigned char": 1, "double": 8, "signed char": 1}
+TYPES = {torch.float32: "float", torch.int64: "long long", torch.bool: "unsigned char", torch.float64: "double"}
+BYTES = {"float": 4, "long long": 8, "unsigned char": 1, "double": 8, "signed char": 1}
 EXPRESSIONS = {
     Op.COPY: "{0}", Op.NEG: "-{0}", Op.ABS: "fabsf({0})", Op.NOT: "!{0}", Op.EXP: "expf({0})", Op.EXPM1: "expm1f({0})",
     Op.EXP2: "exp2f({0})", Op.LOG: "logf({0})", Op.LOG1P: "log1pf({0})", Op.SQRT: "sqrtf({0})",
