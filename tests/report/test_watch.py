@@ -34,7 +34,7 @@ def test_watching_changes_nothing_but_the_log(task: str, every_source: dict, tmp
 
 
 def test_the_command_line_has_it(every_source: dict, tmp_path: Path, run_clew) -> None:
-    file, _ = sources["classify"]
+    file, _ = every_source["classify"]
     settings = ("--input", "x", "--target", "label", "--set", "steps=4", "--set", "width=8")
     assert run_clew("train", file, *settings, "--watch", "--out", tmp_path / "run").code == 0
     assert "flow" in json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])

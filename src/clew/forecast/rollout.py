@@ -8,12 +8,17 @@ B batch, H horizon, N target columns, C columns; a model's prediction at a step 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from clew.errors import NotCausalError, ShapeError
 from clew.models import Single
 from clew.tree import State
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 def iterate(model: Single, prediction_BKN: Tensor, state: State, horizon: int) -> tuple[Tensor, State]:
@@ -42,7 +47,7 @@ def iterate(model: Single, prediction_BKN: Tensor, state: State, horizon: int) -
     return torch.cat(steps, 1), state
 
 
-def direct(prediction_BKN: Tensor, horizon: int) -> Tensor:
+def direct(prediction_BKN: Numbers, horizon: int) -> Numbers:
     """The first H of the K steps that the model gave at once: (B, H, N).
 
     Raises:

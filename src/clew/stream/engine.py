@@ -79,28 +79,62 @@ class Engine:
             before = carried.last
             y = self.read(carried, x)
             carried.steps += len(x)
-            return self.trained.answer(Heard(x, y, before, lambda: self.state(carried)), horizon) if len(y) else {}
+            return self.trained.answer(Heard(x, y, before, lambda k: self.roll(carried, k)), horizon) if len(y) else {}
 
-    @torch.no_grad()
     def read(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
         """The predictions (T, ...) at these steps, and the state moved on."""
         with self.lock:
             if self._stepper is None:
-                device, dtype = _kind(self.model)
-                x = torch.as_tensor(x_TI, dtype=torch.int64 if x_TI.dtype.kind in "iu" else dtype, device=device)[None]
-                y_1T, state = self.model(x, self.state(carried))
-                self.put(carried, state)
-                y = y_1T[0].cpu().numpy()
+                y = self._pass(carried, x_TI)
             else:
                 stepper = self._hold(carried, self._stepper)
+                if len(x_TI) == 1:
+                    stepper.x[...] = x_TI
+                    stepper.run()
+                    y = stepper.y.copy()
+                    carried.last = y[0]
+                    return y
                 y = np.empty((len(x_TI), *stepper.y.shape[1:]), np.float32)
                 for t, x_I in enumerate(x_TI):
-                    stepper.x[0] = x_I
+                    stepper.x[...] = x_I
                     stepper.run()
                     y[t] = stepper.y[0]
             if len(y):
                 carried.last = y[-1].copy()
             return y
+
+    @torch.no_grad()
+    def _pass(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
+        """The same by the model's own pass."""
+        device, dtype = _kind(self.model)
+        x = torch.as_tensor(x_TI, dtype=torch.int64 if x_TI.dtype.kind in "iu" else dtype, device=device)[None]
+        y_1T, state = self.model(x, self.state(carried))
+        self.put(carried, state)
+        return y_1T[0].cpu().numpy()
+
+    @torch.no_grad()
+    def roll(self, carried: Carried, steps: int) -> np.ndarray:
+        """What is predicted (K, ...) for further steps, each prediction read as the next input; the stream stays."""
+        y, found = carried.last, []
+        assert y is not None, "there is a prediction to go on from"
+        with self.lock:
+            if self._stepper is None:
+                state, (device, dtype) = self.state(carried), _kind(self.model)
+                for _ in range(steps):
+                    y_B, state = self.model.step(torch.as_tensor(y, dtype=dtype, device=device).reshape(1, -1), state)  # pyright: ignore
+                    y = y_B[0].cpu().numpy()
+                    found.append(y)
+                return np.stack(found)
+            stepper = self._hold(carried, self._stepper)
+            before = [leaf.copy() for leaf in stepper.leaves]
+            for _ in range(steps):
+                stepper.x[...] = y.reshape(1, -1)
+                stepper.run()
+                y = stepper.y[0].copy()
+                found.append(y)
+            for ours, leaf in zip(stepper.leaves, before, strict=True):
+                ours[...] = leaf
+        return np.stack(found)
 
     def leaves(self, carried: Carried) -> list[np.ndarray]:
         """The state of a stream as it stands, not to be written to."""

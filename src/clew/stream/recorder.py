@@ -21,7 +21,7 @@ from clew import ops, tree
 from clew.cells import GRU, LSTM, Elman, Encoder, Pointwise, Recurrence, Stack
 from clew.errors import ClewError, NotCausalError
 from clew.models import Single
-from clew.models.embed import Units
+from clew.models.embed import Units, WordsWithLetters
 from clew.stream.fuse import Op, address
 from clew.stream.operators import OPERATORS
 from clew.stream.program import OWN_STEP, Program
@@ -154,7 +154,7 @@ def _as_a_whole(cell: Elman | GRU | LSTM, program: Program) -> Iterator[None]:
 
 
 def blank(model: Steps, batch_size: int) -> Tensor:
-    """What a step takes: numbers (B, I), or (B, 1) units of text where the body begins with their vectors."""
+    """What a step takes: numbers (B, I), or units of text (B, 1 + letters) where the body begins with their vectors."""
     if isinstance(model, Plain):
         return model.blank(batch_size)
     first = model.body if isinstance(model, Single) else model
@@ -163,8 +163,8 @@ def blank(model: Steps, batch_size: int) -> Tensor:
     width = first.input_size
     while isinstance(first, Stack):
         first = first.layers[0]
-    if isinstance(first, Pointwise) and isinstance(first.module, Units):
-        return torch.zeros(batch_size, 1, dtype=torch.int64)
+    if isinstance(first, Pointwise) and isinstance(first.module, Units | WordsWithLetters):
+        return torch.zeros(batch_size, width, dtype=torch.int64)
     return torch.zeros(batch_size, width)
 
 

@@ -29,7 +29,6 @@ from clew.models import Single
 from clew.models.unaligned import Unaligned
 from clew.tasks.plain import Plain
 from clew.training import Batches
-from clew.tree import State
 
 OWN = {  # keys of a recipe that say something to few tasks, by what those do
     "forecast": ("data.season", "data.horizon", "data.anchor", "model.mode"),
@@ -68,7 +67,7 @@ class Heard(NamedTuple):
     x: np.ndarray  # (T, I) the steps, T >= 1
     y: np.ndarray  # (T, ...) the prediction at each
     before: np.ndarray | None  # (...) the prediction before the first; None at the very beginning
-    state: Callable[[], State]  # after the last, of one row; asked for only where it is needed
+    roll: Callable[[int], np.ndarray]  # (K, ...) of K further steps, each prediction read as the next input
 
 
 class Shown(NamedTuple):

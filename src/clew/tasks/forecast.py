@@ -141,11 +141,11 @@ class Forecaster:
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         horizon = horizon or self.plan.horizon
-        if not self.iterative and horizon <= self.plan.horizon:
-            mean, std = self.plan.scaler.mean[0], self.plan.scaler.std[0]
-            return {"forecast": (heard.y[-1, :horizon, 0] * std + mean).tolist()}
-        device = next(self.model.parameters()).device
-        return {"forecast": self.ahead(torch.from_numpy(heard.y[-1:]).to(device), heard.state(), horizon)[0].tolist()}
+        if self.iterative:
+            y_HN = np.concatenate([heard.y[-1], heard.roll(horizon - 1)[:, 0]]) if horizon > 1 else heard.y[-1]
+        else:
+            y_HN = direct(heard.y[-1:], horizon)[0]
+        return {"forecast": (y_HN[:, 0] * self.plan.scaler.std[0] + self.plan.scaler.mean[0]).tolist()}
 
     def plain(self) -> Plain:
         """The forecasts of the target; of one step and all columns where it forecasts from its own forecasts."""

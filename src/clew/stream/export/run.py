@@ -55,6 +55,7 @@ def export_run(
         ClewError: what was exported does not say what the model says, or the model has a step that cannot be exported.
     """
     trained = load(run)
+    trained.model.init_state(1)  # refuses what needs the future
     plain: Plain = trained.plain()
     tables = parity.tables_of(run, source)
     xs = parity.real_steps(trained, plain, tables)
