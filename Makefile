@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUILD := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/clew/ops/csrc/*)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench sanitize clean
+.PHONY: demo test check bench soak sanitize clean
 .DEFAULT_GOAL := demo
 
 .venv/runtime: $(BUILD)
@@ -53,6 +53,12 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/patterns.py all
 	$(BIN)/python benchmarks/pages.py all
 	$(BIN)/python benchmarks/remembering.py all
+	$(BIN)/python benchmarks/streams.py all
+
+# What only long runs show.
+soak: .venv/dev
+	$(BIN)/python benchmarks/soak.py all
+	CLEW_KILLS=1000 $(BIN)/python -m pytest tests/training/test_checkpoint.py
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev

@@ -32,8 +32,8 @@ AGAINST_ONNX = {32: 6, 64: 6, 128: 3, 256: 2}
 KINDS = {"lstm": (cells.LSTM, nn.LSTMCell, 4), "gru": (cells.GRU, nn.GRUCell, 3)}
 
 
-def with_onnx(kind: str, cell: cells.LSTM | cells.GRU) -> Callable[[np.ndarray], np.ndarray] | None:
-    """One step by onnxruntime on one thread; the state goes out and in again, bound once."""
+def with_onnx(kind: str, cell: cells.LSTM | cells.GRU) -> Callable[..., np.ndarray] | None:
+    """One step by onnxruntime on one thread; the state goes out and in again: its own, or that of the caller."""
     try:
         import onnx
         import onnxruntime as ort
@@ -69,10 +69,10 @@ def with_onnx(kind: str, cell: cells.LSTM | cells.GRU) -> Callable[[np.ndarray],
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    state = {s: np.zeros((1, 1, H), np.float32) for s in states}
+    own = {s: np.zeros((1, 1, H), np.float32) for s in states}
     names = [f"{s}_out" for s in states]
 
-    def step(x: np.ndarray) -> np.ndarray:
+    def step(x: np.ndarray, state: dict[str, np.ndarray] = own) -> np.ndarray:
         after = session.run(names, {"x": x[None], **state})
         for s, leaf in zip(states, after, strict=True):
             state[s] = leaf

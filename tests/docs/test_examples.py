@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {
     f"{name}, example {i + 1}": code
-    for name in ("README.md", "CONTRIBUTING.md", "docs/diagnosis.md")
+    for name in ("README.md", "CONTRIBUTING.md", "docs/diagnosis.md", "docs/streaming.md")
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL))
 }
 
