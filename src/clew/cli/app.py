@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from clew.cli import diagnose, export, lab, predict, show, train
+from clew.cli import diagnose, export, lab, predict, serve, show, train
 from clew.cli import stream as streaming
 from clew.errors import ClewError
 
@@ -28,6 +28,7 @@ app.command("evaluate")(predict.evaluate)
 app.command("predict")(predict.predict)
 app.command("generate")(predict.generate)
 app.command("stream")(streaming.stream)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("diagnose")(diagnose.diagnose)
 app.command("lab")(lab.lab)

@@ -1,0 +1,198 @@
+"""The routes of a server.
+
+GET  /            the page                       GET /healthz   whether it lives, and how many streams there are
+GET  /model       what the model reads and says  GET /metrics   Prometheus text
+POST /predict     {"value": ...}: the answer to one line, or to a chunk, read from the beginning
+WS   /stream      a JSON line in, a JSON line out, the state carried; ?session=NAME goes on from where it was
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from clew.errors import ClewError, DataError
+from clew.stream.batcher import FullError
+from clew.stream.engine import engine_of
+from clew.stream.server.describe import asyncapi, openapi
+from clew.stream.server.hub import Hub
+from clew.stream.server.limits import Limits
+from clew.stream.server.watching import Watch
+from clew.stream.session import Session
+from clew.tasks.base import Streamed
+from clew.training.files import plain
+
+PAGE = Path(__file__).parent / "page"
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+SAFE = {
+    "Content-Security-Policy": "default-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+POLICY, LATER, RESTART = 1008, 1013, 1012  # codes that a websocket is closed with
+
+
+def make_app(
+    trained: Streamed, limits: Limits = Limits(), *, task: str = "", folder: Path | None = None, host: str = ""
+) -> Starlette:
+    """The server of one model, for any ASGI runner.
+
+    Args:
+        task: what the model was trained for.
+        folder: where streams are kept when the server ends.
+        host: the address that it listens on; loopback is told from others by it.
+
+    Raises:
+        NotCausalError: the model needs the future, so that it cannot stream.
+    """
+    hub = Hub(trained, limits, folder)
+    about = {
+        "task": task,
+        "clew": metadata.version("clew"),
+        "model": engine_of(trained).fingerprint,
+        "reads_text": trained.reads_text,
+        "reads_line_ends": trained.reads_line_ends,
+        **_numbers(trained),
+        "limits": {"streams": limits.streams, "frame": limits.frame, "idle": limits.idle},
+    }
+
+    def allowed(request: Request) -> None:
+        if not limits.trusts(request.headers, host):
+            hub.refused.labels("origin").inc()
+            raise HTTPException(403, "this page may not ask here")
+        if not limits.admits(request.headers, request.query_params):
+            hub.refused.labels("token").inc()
+            raise HTTPException(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+    async def page(request: Request) -> Response:
+        if not limits.trusts(request.headers, host):
+            raise HTTPException(403, "this page may not ask here")
+        file, kind = FILES[request.url.path]
+        return FileResponse(PAGE / file, media_type=kind, headers=SAFE)
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"ok": not hub.draining, "streams": len(hub.batcher)}, 503 if hub.draining else 200)
+
+    async def model(request: Request) -> Response:
+        allowed(request)
+        return JSONResponse(about)
+
+    async def metrics(request: Request) -> Response:
+        allowed(request)
+        return Response(generate_latest(hub.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def described(request: Request) -> Response:
+        return JSONResponse(openapi(about) if request.url.path == "/openapi.json" else asyncapi(about))
+
+    async def predict(request: Request) -> Response:
+        allowed(request)
+        body = bytearray()
+        async for part in request.stream():
+            body += part
+            if len(body) > limits.frame:
+                hub.refused.labels("frame").inc()
+                raise HTTPException(413, f"at most {limits.frame:,} bytes")
+        try:
+            said = json.loads(bytes(body))
+            value, horizon = said["value"], int(said.get("horizon", 0))
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
+            raise HTTPException(400, 'the body must be JSON: {"value": ...}') from error
+        if not 0 <= horizon <= 100_000:
+            raise HTTPException(400, "horizon must be between 0 and 100,000")
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(None, lambda: Session(trained, horizon).push(value))
+        except ClewError as error:
+            return JSONResponse(_said(error), 422)
+        return JSONResponse(plain(answer))
+
+    async def stream(socket: WebSocket) -> None:
+        trusted = limits.trusts(socket.headers, host)
+        if not trusted or not limits.admits(socket.headers, socket.query_params):
+            hub.refused.labels("token" if trusted else "origin").inc()
+            await socket.close(POLICY)
+            return
+        await socket.accept()
+        try:
+            joined, name = hub.join(socket.query_params.get("session", ""))
+        except ClewError as error:
+            full = isinstance(error, FullError)
+            hub.refused.labels("full" if full else "session").inc()
+            await socket.send_text(json.dumps(_said(error)))
+            await socket.close(LATER if full else POLICY)
+            return
+        watch = Watch(hub.batcher, joined)
+        try:
+            await _send(socket, {"session": name, "steps": hub.batcher.steps(joined)}, limits)
+            while True:
+                line = await asyncio.wait_for(socket.receive_text(), limits.idle)
+                try:
+                    answer = await watch.answer(json.loads(line), lambda value: hub.push(joined, value))
+                except (ValueError, RecursionError) as error:
+                    wrong = error if isinstance(error, ClewError) else DataError("the line is not JSON")
+                    hub.refused.labels("line").inc()
+                    answer = _said(wrong)
+                await _send(socket, plain(answer), limits)
+        except TimeoutError:
+            hub.refused.labels("idle or slow").inc()
+            if socket.application_state is WebSocketState.CONNECTED:
+                await socket.close(POLICY, "silent, or reading too slowly")
+        except (WebSocketDisconnect, RuntimeError, KeyError):  # it has gone; a frame of bytes has no text
+            pass
+        finally:
+            watch.close()
+            hub.leave(joined, name)
+
+    paths = [Route(path, page) for path in FILES]
+    routes = [
+        *paths,
+        Route("/healthz", healthz),
+        Route("/model", model),
+        Route("/metrics", metrics),
+        Route("/openapi.json", described),
+        Route("/asyncapi.json", described),
+        Route("/predict", predict, methods=["POST"]),
+        WebSocketRoute("/stream", stream),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
+    app.state.hub = hub
+    return app
+
+
+async def _send(socket: WebSocket, value: Any, limits: Limits) -> None:
+    """Raises TimeoutError where the reader does not read."""
+    await asyncio.wait_for(socket.send_text(json.dumps(value)), limits.send)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": {"what": error.detail}}, error.status_code, error.headers)
+
+
+def _said(error: ClewError) -> dict[str, Any]:
+    parts = {"what": error.what, "column": error.column, "hint": error.hint}
+    return {"error": {name: part for name, part in parts.items() if part is not None}}
+
+
+def _numbers(trained: Streamed) -> dict[str, Any]:
+    """What its inputs and answers are called, where it has a step of numbers."""
+    try:
+        numbers = trained.plain()
+    except ClewError:
+        return {"inputs": [], "outputs": []}
+    return {"inputs": numbers.inputs, "outputs": numbers.outputs[:1000]}

@@ -1,0 +1,117 @@
+"""The streams of a server: lines that come in during one turn of the event loop are one batch."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from clew.errors import ClewError, RunError
+from clew.stream.batcher import Batcher
+from clew.stream.server.limits import Limits
+from clew.tasks.base import Streamed
+from clew.training.files import write_atomic
+
+NAME = re.compile(r"[0-9a-f]{32}")
+SMALL = 1 << 16  # characters that are read in the loop itself: a thread's hop would cost more
+KEPT = 86_400.0  # seconds that the snapshot of a stream waits for its client
+
+
+class Hub:
+    """Args:
+    trained: a model that can stream.
+    folder: where streams go when the server ends; None for nowhere.
+    """
+
+    def __init__(self, trained: Streamed, limits: Limits, folder: Path | None = None) -> None:
+        self.trained, self.limits, self.folder = trained, limits, folder
+        self.batcher = Batcher(trained, limits.streams)
+        self.draining = False
+        self._waiting: list[tuple[int, Any, asyncio.Future[Any]]] = []
+        self._turn: asyncio.Task[None] | None = None
+        self.registry = CollectorRegistry()
+        self.messages = Counter("clew_messages", "Lines that were read", registry=self.registry)
+        self.refused = Counter("clew_refused", "What was refused, by why", ["why"], registry=self.registry)
+        self.seconds = Histogram("clew_batch_seconds", "Seconds that a batch took", registry=self.registry)
+        sizes = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+        self.sizes = Histogram("clew_batch_streams", "Streams of a batch", buckets=sizes, registry=self.registry)
+        Gauge("clew_streams", "Streams that are open", registry=self.registry).set_function(lambda: len(self.batcher))
+
+    def join(self, name: str = "") -> tuple[int, str]:
+        """A new stream and its name, or the one of that name which an earlier server left.
+
+        Raises:
+            FullError: there are as many streams as there may be.
+            RunError: nothing of that name is kept, or it is damaged, or of another model.
+        """
+        if not name:
+            return self.batcher.join(), secrets.token_hex(16)
+        file = self._file(name)
+        if file is None or not file.is_file() or time.time() - file.stat().st_mtime > KEPT:
+            raise RunError("there is no stream of that name to go on from", hint="begin a new one")
+        if file.stat().st_size > self.limits.frame + (1 << 26):
+            raise RunError("the kept stream is too large", hint="begin a new one")
+        stream = self.batcher.join(file.read_bytes())
+        file.unlink()
+        return stream, name
+
+    def leave(self, stream: int, name: str) -> None:
+        """Forget a stream, or keep it for the next server where this one ends."""
+        file = self._file(name)
+        if self.draining and file is not None and self.batcher.steps(stream):
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(file, self.batcher.snapshot(stream))
+            except (OSError, ClewError):  # a full disk keeps no stream
+                self.refused.labels("keep").inc()
+        self.batcher.leave(stream)
+
+    async def push(self, stream: int, value: Any) -> dict[str, Any]:
+        """The answer to a line. Raises DataError where it is not what the model reads."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((stream, value, future))
+        if self._turn is None or self._turn.done():
+            self._turn = loop.create_task(self._turns())
+        found = await future
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    async def _turns(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            values = {stream: value for stream, value, _ in batch}
+            began = time.perf_counter()
+            try:
+                if sum(_size(value) for value in values.values()) <= SMALL:
+                    found: dict[int, Any] = dict(self.batcher.push(values))
+                else:
+                    found = dict(await loop.run_in_executor(None, self.batcher.push, values))
+            except Exception as error:
+                found = dict.fromkeys(values, error)
+            self.seconds.observe(time.perf_counter() - began)
+            self.sizes.observe(len(batch))
+            self.messages.inc(len(batch))
+            for stream, _, future in batch:
+                if not future.done():
+                    future.set_result(found[stream])
+            await asyncio.sleep(0)  # whoever has an answer sends it, and may say more
+
+    def _file(self, name: str) -> Path | None:
+        return self.folder / f"{name}.snapshot" if self.folder and NAME.fullmatch(name) else None
+
+
+def _size(value: Any) -> int:
+    """About how much a line has to be read."""
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list) and value and isinstance(value[0], list | dict):
+        return 16 * len(value)
+    return len(value) if isinstance(value, str | list) else 1

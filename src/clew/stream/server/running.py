@@ -1,0 +1,76 @@
+"""Runs a server until it is told to end; streams that are open then are kept for the next one."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from clew.errors import ConfigError
+from clew.stream.server.app import make_app
+from clew.stream.server.limits import Limits
+from clew.tasks.base import Streamed, say
+
+
+class _Server(uvicorn.Server):
+    """Says to the hub that it ends before it closes the connections, so that their streams are kept."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.loaded_app.state.hub.draining = True  # pyright: ignore[reportAttributeAccessIssue]
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    trained: Streamed,
+    limits: Limits = Limits(),
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    task: str = "",
+    folder: Path | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        port: 0 for any that is free.
+        folder: where streams are kept between two servers.
+
+    Raises:
+        ConfigError: the port is taken, or open to others without a token.
+        NotCausalError: the model needs the future.
+    """
+    limits.check(host)
+    app = make_app(trained, limits, task=task, folder=folder, host=host)
+    bound = _bound(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=limits.frame,
+        ws_per_message_deflate=False,  # its buffers are larger than a stream's state
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
+        timeout_graceful_shutdown=int(limits.drain),
+        limit_concurrency=limits.streams + 100,
+        server_header=False,
+    )
+    config.load()
+    config.loaded_app = app  # bare: the state of the app is ours
+    say(f"http://{shown}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
+    _Server(config).run([bound])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{host}:{port} cannot be listened on: {reason}", hint="choose another --port") from error
+    return found

@@ -1,0 +1,99 @@
+"""What a page shows beside the answers: the state, the gates, and how long a chosen input is felt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import torch
+
+from clew import tree
+from clew.errors import ClewError, DataError
+from clew.stream.batcher import Batcher
+
+UNITS = 64  # of a layer's state that are shown
+
+
+class Watch:
+    """Over one stream.
+
+    A line {"watch": true} asks for the state behind each answer from here on; {"mark": VALUE} is read as VALUE, and
+    beside it another stream reads a changed one, so that each later answer tells how far the two are apart still.
+    """
+
+    def __init__(self, batcher: Batcher, stream: int) -> None:
+        self._batcher, self._stream, self._on = batcher, stream, False
+        self._twin: int | None = None
+        self._apart = 0.0
+
+    async def answer(self, line: Any, push: Callable[[Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """What to say to a line. Raises DataError where it is not what the model reads."""
+        if line == {"reset": True}:
+            self.close()
+            self._batcher.reset(self._stream)
+            return {"step": 0}
+        if isinstance(line, dict) and set(line) == {"watch"}:
+            self._on = bool(line["watch"])
+            return {"step": self._batcher.steps(self._stream), **self._seen()}
+        marked = isinstance(line, dict) and set(line) == {"mark"}
+        value = line["mark"] if marked else line
+        if marked:
+            self._mark(value)
+        answer = await push(value)
+        if self._twin is not None and not marked:
+            self._batcher.push({self._twin: value})
+        return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen()}
+
+    def close(self) -> None:
+        """Let the second stream leave."""
+        if self._twin is not None:
+            self._batcher.leave(self._twin)
+            self._twin = None
+
+    def _mark(self, value: Any) -> None:
+        """A second stream that reads something else."""
+        self.close()
+        twin = self._batcher.join(self._batcher.snapshot(self._stream))
+        found = self._batcher.push({twin: _changed(value)})[twin]
+        if isinstance(found, DataError):
+            self._batcher.leave(twin)
+            raise found
+        self._twin = twin
+
+    def _felt(self, marked: bool) -> dict[str, Any]:
+        if self._twin is None:
+            return {}
+        pairs = zip(
+            tree.leaves(self._batcher.state(self._stream)), tree.leaves(self._batcher.state(self._twin)), strict=True
+        )
+        apart = sum(float((a.double() - b.double()).square().sum()) for a, b in pairs if a.is_floating_point()) ** 0.5
+        if marked:
+            self._apart = apart
+        return {"felt": apart / self._apart if self._apart else 0.0}
+
+    @torch.no_grad()
+    def _seen(self) -> dict[str, Any]:
+        if not self._on:
+            return {}
+        leaves = tree.to_named(self._batcher.state(self._stream))
+        shown = {
+            name: [round(v, 3) for v in leaf.flatten()[:UNITS].tolist()]
+            for name, leaf in leaves.items()
+            if leaf.is_floating_point() and leaf.numel()
+        }
+        return {"state": shown}
+
+
+def _changed(value: Any) -> Any:
+    """The same line, but for what a person would call something else."""
+    if isinstance(value, bool) or value is None:
+        raise ClewError("a mark is a line that the model reads")
+    if isinstance(value, int | float):
+        return value + (abs(value) or 1.0)
+    if isinstance(value, str):
+        return "".join(chr(ord(c) + 1) if c.isalnum() else c for c in value) or "x"
+    if isinstance(value, list):
+        return [_changed(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _changed(part) for name, part in value.items()}
+    raise ClewError("a mark is a line that the model reads")
