@@ -83,13 +83,13 @@ class Recurrence(nn.Module, ABC):
         before, initial = self.begin(x_BTI, state, context, lengths, reset)
         return fold(self, x_BTI, before, initial, context, lengths=lengths, reset=reset)
 
-    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
-        """What the gates say at each step of sequences read from their beginning, (B, T, ...) from 0 to 1, by name.
+    def gate_values(self, x_BTI: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        """What the gates say at each step of sequences, or of next chunks of some, (B, T, ...) from 0 to 1, by name.
 
         "keep" is the share of its state that a unit keeps; a cell that has no such gates gives nothing.
         """
         with ops.decays() as kept:
-            self(x_BTI)
+            self(x_BTI, state)
         rows, steps = x_BTI.shape[:2]
         shares = [share.expand(rows, -1, *share.shape[2:])[:, -steps:].flatten(2) for share in kept]
         if not shares:

@@ -144,13 +144,13 @@ class Classical(Recurrence):
         state, initial = self.begin(x_BTI, None, context, lengths, reset)
         return self.scan(x_BTI, state, initial=initial, lengths=lengths, reset=reset, backwards=True)
 
-    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
+    def gate_values(self, x_BTI: Tensor, state: State | None = None) -> dict[str, Tensor]:
         return {}
 
-    def before_squashing(self, x_BTI: Tensor) -> Tensor:
+    def before_squashing(self, x_BTI: Tensor, state: State | None = None) -> Tensor:
         """All that goes into the gates, (B, T, G), but for products of gates with each other."""
-        start, w = self.init_state(len(x_BTI)), self.weights()
-        h_BTP = torch.cat([start.h[:, None], self(x_BTI)[0]], 1)[:, :-1]
+        start, w = self.init_state(len(x_BTI)) if state is None else state, self.weights()
+        h_BTP = torch.cat([start.h[:, None], self(x_BTI, start)[0]], 1)[:, :-1]
         return ref.input_gates(x_BTI, w) + ref.hidden_gates(h_BTP, w)
 
     def weights(self) -> Weights:

@@ -169,8 +169,8 @@ class Residual(Recurrence):
     def init_state(self, batch_size: int, context: State | None = None) -> State:
         return self.layer.init_state(batch_size, context)
 
-    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
-        return self.layer.gate_values(self.norm(x_BTI))
+    def gate_values(self, x_BTI: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        return self.layer.gate_values(self.norm(x_BTI), state)
 
     def step(self, x_BI: Tensor, state: State, context: State | None = None) -> tuple[Tensor, State]:
         y_BH, state = self.layer.step(self.norm(x_BI), state, context)

@@ -71,8 +71,8 @@ class GRU(Classical):
         h = ref.gru_step(ref.input_gates(x_BI, w), h, ref.seen(h, state.mask), w, self.zone())
         return h, GRUState(h, state.mask)
 
-    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
-        r, u, _ = self.before_squashing(x_BTI).chunk(3, -1)
+    def gate_values(self, x_BTI: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        r, u, _ = self.before_squashing(x_BTI, state).chunk(3, -1)
         z = self.zoneout  # outside training that share of h stays as it was
         return {"reset": torch.sigmoid(r), "keep": z + (1 - z) * torch.sigmoid(u)}
 

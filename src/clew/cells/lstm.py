@@ -87,8 +87,8 @@ class LSTM(Classical):
         h, c = ref.lstm_step(ref.input_gates(x_BI, w), h, c, ref.seen(h, mask), w, self.zone())
         return h, LSTMState(h, c, mask)
 
-    def gate_values(self, x_BTI: Tensor) -> dict[str, Tensor]:
-        i, f, _, o = self.before_squashing(x_BTI).chunk(4, -1)
+    def gate_values(self, x_BTI: Tensor, state: State | None = None) -> dict[str, Tensor]:
+        i, f, _, o = self.before_squashing(x_BTI, state).chunk(4, -1)
         z = self.zoneout_cell  # outside training that share of c stays as it was
         return {"input": torch.sigmoid(i), "keep": z + (1 - z) * torch.sigmoid(f), "output": torch.sigmoid(o)}
 

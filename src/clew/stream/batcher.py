@@ -152,6 +152,11 @@ class Batcher:
                     found[stream] = self.trained.answer(heard, self.horizon)
             return found
 
+    def peek(self, stream: int, value: Any) -> np.ndarray:
+        """The steps (T, I) that a line would bring to a stream, as the model reads them. Raises DataError."""
+        with self.lock:
+            return self.trained.from_line(value, self._known(stream).unread)[0]
+
     def submit(self, stream: int, value: Any) -> Future[dict[str, Any]]:
         """The answer to a line once it is there. Lines that wait together are read together; a stream's in their order.
 

@@ -22,6 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from clew.data.inputs import AudioInput
 from clew.errors import ClewError, DataError
 from clew.stream.batcher import FullError
 from clew.stream.engine import engine_of
@@ -40,7 +41,7 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
 }
 SAFE = {
-    "Content-Security-Policy": "default-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
@@ -68,6 +69,7 @@ def make_app(
         "reads_text": trained.reads_text,
         "reads_line_ends": trained.reads_line_ends,
         **_numbers(trained),
+        "rate": _rate(trained),
         "limits": {"streams": limits.streams, "frame": limits.frame, "idle": limits.idle},
     }
 
@@ -189,10 +191,17 @@ def _said(error: ClewError) -> dict[str, Any]:
     return {"error": {name: part for name, part in parts.items() if part is not None}}
 
 
+def _rate(trained: Streamed) -> int:
+    """Samples a second of the sound that it reads; 0 where it reads none."""
+    source = getattr(trained, "source", None)
+    return source.front.rate if isinstance(source, AudioInput) else 0
+
+
 def _numbers(trained: Streamed) -> dict[str, Any]:
     """What its inputs and answers are called, where it has a step of numbers."""
     try:
         numbers = trained.plain()
     except ClewError:
         return {"inputs": [], "outputs": []}
-    return {"inputs": numbers.inputs, "outputs": numbers.outputs[:1000]}
+    scale = {"mean": numbers.mean.tolist(), "std": numbers.std.tolist()} if not numbers.reads_units else {}
+    return {"inputs": numbers.inputs, "outputs": numbers.outputs[:1000], **scale}

@@ -19,7 +19,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.config.loaded_app.state.hub.draining = True  # pyright: ignore[reportAttributeAccessIssue]
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit  # a second signal does not wait
+        self.should_exit = True  # as one that was asked to end, and did: uvicorn's own handler would end by the signal
 
 
 def serve(

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 
 from clew import tree
+from clew.cells import Recurrence
+from clew.diagnose.flow import layers_of, parts_of, watched
 from clew.errors import ClewError, DataError
+from clew.models import Single
+from clew.models.detector import Detector
 from clew.stream.batcher import Batcher
 
 UNITS = 64  # of a layer's state that are shown
@@ -39,10 +43,11 @@ class Watch:
         value = line["mark"] if marked else line
         if marked:
             self._mark(value)
+        gates = self._gates(value) if self._on else {}
         answer = await push(value)
         if self._twin is not None and not marked:
             self._batcher.push({self._twin: value})
-        return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen()}
+        return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen(), **gates}
 
     def close(self) -> None:
         """Let the second stream leave."""
@@ -70,6 +75,23 @@ class Watch:
         if marked:
             self._apart = apart
         return {"felt": apart / self._apart if self._apart else 0.0}
+
+    @torch.no_grad()
+    def _gates(self, value: Any) -> dict[str, Any]:
+        """What the gates of each layer say at the last step of a line, from 0 to 1."""
+        model, state = self._batcher.trained.model, self._batcher.state(self._stream)
+        x_TI = self._batcher.peek(self._stream, value)
+        if not isinstance(model, Single) or not isinstance(model.body, Recurrence) or not len(x_TI):
+            return {}
+        state = state[0] if isinstance(model, Detector) else state
+        with watched(model.body) as given:
+            model.body(torch.from_numpy(x_TI)[None], state)
+        found = {}
+        for (name, layer), part in zip(layers_of(model.body), parts_of(model.body, state), strict=True):
+            if isinstance(layer, Recurrence):
+                for gate, share_BTN in layer.gate_values(given[name], part).items():
+                    found[f"{name}: {gate}"] = [round(v, 3) for v in share_BTN[0, -1].flatten()[:UNITS].tolist()]
+        return {"gates": found}
 
     @torch.no_grad()
     def _seen(self) -> dict[str, Any]:
