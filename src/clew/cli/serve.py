@@ -25,6 +25,7 @@ def serve(
     streams: Annotated[int, typer.Option(help="How many streams there may be at once.")] = 1000,
     frame: Annotated[int, typer.Option(help="Bytes of a message, at most.")] = 1 << 20,
     idle: Annotated[float, typer.Option(help="Seconds after which a silent stream is closed.")] = 600.0,
+    send: Annotated[float, typer.Option(help="Seconds that a reader may take to read an answer.")] = 10.0,
     sessions: Annotated[Path | None, typer.Option(help="Where open streams go; default: in the run.")] = None,
 ) -> None:
     """Serve predictions and streams, with a page, until Ctrl-C or SIGTERM."""
@@ -37,6 +38,7 @@ def serve(
         streams=streams,
         frame=frame,
         idle=idle,
+        send=send,
         token=token or os.environ.get("CLEW_TOKEN", ""),
         origins=tuple(origin or ()),
     )

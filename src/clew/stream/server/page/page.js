@@ -203,7 +203,8 @@ class Panel {
     legend.replaceChildren();
     this.names.forEach((name, i) => {
       const mark = document.createElement("span");
-      mark.textContent = `${"─━┄┅╌"[i]} ${name} `;
+      const seen = this.values.map((row) => row[i]).filter(Number.isFinite);
+      mark.textContent = `${"─┄┈╌┅"[i]} ${name}: ${short(Math.min(...seen))} to ${short(Math.max(...seen))}  `;
       mark.style.color = COLOURS[i];
       legend.append(mark);
     });
