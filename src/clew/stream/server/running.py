@@ -10,15 +10,22 @@ import uvicorn
 
 from clew.errors import ConfigError
 from clew.stream.server.app import make_app
+from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
 from clew.tasks.base import Streamed, say
 
+UNREAD = 1 << 17  # bytes of answers that the system holds for a connection: what a slow reader may cost
 
-class _Server(uvicorn.Server):
+
+class Server(uvicorn.Server):
     """Says to the hub that it ends before it closes the connections, so that their streams are kept."""
 
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self.hub = hub
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.loaded_app.state.hub.draining = True  # pyright: ignore[reportAttributeAccessIssue]
+        self.hub.draining = True
         self.force_exit = self.should_exit  # a second signal does not wait
         self.should_exit = True  # as one that was asked to end, and did: uvicorn's own handler would end by the signal
 
@@ -42,10 +49,18 @@ def serve(
         ConfigError: the port is taken, or open to others without a token.
         NotCausalError: the model needs the future.
     """
+    server, bound = prepared(trained, limits, host=host, port=port, task=task, folder=folder)
+    shown = f"[{host}]" if ":" in host else host
+    say(f"http://{shown}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
+    server.run([bound])
+
+
+def prepared(
+    trained: Streamed, limits: Limits, *, host: str, port: int, task: str, folder: Path | None
+) -> tuple[Server, socket.socket]:
+    """A server that does not run yet, and what it listens on: `server.run([socket])`. See `serve`."""
     limits.check(host)
     app = make_app(trained, limits, task=task, folder=folder, host=host)
-    bound = _bound(host, port)
-    shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -59,10 +74,7 @@ def serve(
         limit_concurrency=limits.streams + 100,
         server_header=False,
     )
-    config.load()
-    config.loaded_app = app  # bare: the state of the app is ours
-    say(f"http://{shown}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
-    _Server(config).run([bound])
+    return Server(config, app.state.hub), _bound(host, port)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -70,7 +82,9 @@ def _bound(host: str, port: int) -> socket.socket:
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD)
         found.bind((host, port))
+        found.listen(2048)  # from the moment that its address is said
     except OSError as error:
         found.close()
         reason = error.strerror or str(error)
