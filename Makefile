@@ -54,6 +54,7 @@ bench: .venv/dev
 	$(BIN)/python benchmarks/pages.py all
 	$(BIN)/python benchmarks/remembering.py all
 	$(BIN)/python benchmarks/streams.py all
+	$(BIN)/python benchmarks/serving.py
 
 # What only long runs show.
 soak: .venv/dev

@@ -33,7 +33,7 @@ from clew.stream.server.limits import Limits
 from clew.stream.server.running import prepared
 
 STREAMS = (1, 100, 1000)
-SECONDS, TURNS = 4.0, 5
+SECONDS, TURNS = 3.0, 5
 BAR = 0.5
 LINE = json.dumps([0.1, 0.2])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from clew.data.inputs import AudioInput
 from clew.errors import ClewError, DataError
@@ -29,6 +30,7 @@ from clew.stream.engine import engine_of
 from clew.stream.server.describe import asyncapi, openapi
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
+from clew.stream.server.patience import POLICY, Connection, Patience
 from clew.stream.server.watching import Watch
 from clew.stream.session import Session
 from clew.tasks.base import Streamed
@@ -45,7 +47,7 @@ SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-POLICY, LATER, RESTART = 1008, 1013, 1012  # codes that a websocket is closed with
+LATER = 1013  # the code of a websocket that is closed as there are too many
 
 
 def make_app(
@@ -61,7 +63,7 @@ def make_app(
     Raises:
         NotCausalError: the model needs the future, so that it cannot stream.
     """
-    hub = Hub(trained, limits, folder)
+    hub, patience = Hub(trained, limits, folder), Patience(limits)
     about = {
         "task": task,
         "clew": metadata.version("clew"),
@@ -138,25 +140,30 @@ def make_app(
             await socket.send_text(json.dumps(_said(error)))
             await socket.close(LATER if full else POLICY)
             return
-        watch = Watch(hub.batcher, joined)
+        watch, mine = Watch(hub.batcher, joined), Connection(socket)
+        answer: Any = {"session": name, "steps": hub.batcher.steps(joined)}
         try:
-            await _send(socket, {"session": name, "steps": hub.batcher.steps(joined)}, limits)
-            while True:
-                line = await asyncio.wait_for(socket.receive_text(), limits.idle)
-                try:
-                    answer = await watch.answer(json.loads(line), lambda value: hub.push(joined, value))
-                except (ValueError, RecursionError) as error:
-                    wrong = error if isinstance(error, ClewError) else DataError("the line is not JSON")
-                    hub.refused.labels("line").inc()
-                    answer = _said(wrong)
-                await _send(socket, plain(answer), limits)
-        except TimeoutError:
-            hub.refused.labels("idle or slow").inc()
-            if socket.application_state is WebSocketState.CONNECTED:
-                await socket.close(POLICY, "silent, or reading too slowly")
+            with patience.with_(mine):
+                while True:
+                    mine.waits(limits.send, reading=True)
+                    await socket.send_text(_text(answer))
+                    mine.waits(limits.idle)
+                    line = await socket.receive_text()
+                    mine.waits(math.inf)
+                    try:
+                        answer = await watch.answer(json.loads(line), hub.push)
+                    except (ValueError, RecursionError) as error:
+                        wrong = error if isinstance(error, ClewError) else DataError("the line is not JSON")
+                        hub.refused.labels("line").inc()
+                        answer = _said(wrong)
+        except asyncio.CancelledError:
+            if not mine.over:
+                raise
         except (WebSocketDisconnect, RuntimeError, KeyError):  # it has gone; a frame of bytes has no text
             pass
         finally:
+            if mine.over:
+                hub.refused.labels("silent or slow").inc()
             watch.close()
             hub.leave(joined, name)
 
@@ -176,9 +183,12 @@ def make_app(
     return app
 
 
-async def _send(socket: WebSocket, value: Any, limits: Limits) -> None:
-    """Raises TimeoutError where the reader does not read."""
-    await asyncio.wait_for(socket.send_text(json.dumps(value)), limits.send)
+def _text(answer: Any) -> str:
+    """As JSON, in which NaN is null."""
+    try:
+        return json.dumps(answer, allow_nan=False)
+    except ValueError:
+        return json.dumps(plain(answer))
 
 
 async def _problem(request: Request, error: Exception) -> Response:

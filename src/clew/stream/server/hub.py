@@ -33,7 +33,7 @@ class Hub:
         self.batcher = Batcher(trained, limits.streams)
         self.draining = False
         self._waiting: list[tuple[int, Any, asyncio.Future[Any]]] = []
-        self._turn: asyncio.Task[None] | None = None
+        self._called = False  # whether there will be a turn
         self.registry = CollectorRegistry()
         self.messages = Counter("clew_messages", "Lines that were read", registry=self.registry)
         self.refused = Counter("clew_refused", "What was refused, by why", ["why"], registry=self.registry)
@@ -76,33 +76,41 @@ class Hub:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((stream, value, future))
-        if self._turn is None or self._turn.done():
-            self._turn = loop.create_task(self._turns())
-        found = await future
-        if isinstance(found, BaseException):
-            raise found
-        return found
+        if not self._called:
+            self._called = True
+            loop.call_soon(self._turn)
+        return await future
 
-    async def _turns(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            values = {stream: value for stream, value, _ in batch}
-            began = time.perf_counter()
-            try:
-                if sum(_size(value) for value in values.values()) <= SMALL:
-                    found: dict[int, Any] = dict(self.batcher.push(values))
-                else:
-                    found = dict(await loop.run_in_executor(None, self.batcher.push, values))
-            except Exception as error:
-                found = dict.fromkeys(values, error)
-            self.seconds.observe(time.perf_counter() - began)
-            self.sizes.observe(len(batch))
-            self.messages.inc(len(batch))
-            for stream, _, future in batch:
-                if not future.done():
-                    future.set_result(found[stream])
-            await asyncio.sleep(0)  # whoever has an answer sends it, and may say more
+    def _turn(self) -> None:
+        """Read what waits, as one batch; a large one on a thread of its own, and the next when that is done."""
+        batch, self._waiting = self._waiting, []
+        values, began = {stream: value for stream, value, _ in batch}, time.perf_counter()
+        if sum(_size(value) for value in values.values()) > SMALL:
+            loop = asyncio.get_running_loop()
+            read = loop.run_in_executor(None, self.batcher.push, values)
+            read.add_done_callback(lambda done: self._answer(batch, began, done.exception() or done.result()))
+            return
+        try:
+            found: Any = self.batcher.push(values)
+        except Exception as error:  # a fault of ours: nobody waits for ever
+            found = error
+        self._answer(batch, began, found)
+
+    def _answer(self, batch: list[tuple[int, Any, asyncio.Future[Any]]], began: float, found: Any) -> None:
+        for stream, _, future in batch:
+            said = found if isinstance(found, BaseException) else found[stream]
+            if future.done():
+                continue
+            if isinstance(said, BaseException):
+                future.set_exception(said)
+            else:
+                future.set_result(said)
+        self.seconds.observe(time.perf_counter() - began)
+        self.sizes.observe(len(batch))
+        self.messages.inc(len(batch))
+        self._called = bool(self._waiting)
+        if self._called:
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _file(self, name: str) -> Path | None:
         return self.folder / f"{name}.snapshot" if self.folder and NAME.fullmatch(name) else None

@@ -30,8 +30,11 @@ class Watch:
         self._twin: int | None = None
         self._apart = 0.0
 
-    async def answer(self, line: Any, push: Callable[[Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    async def answer(self, line: Any, push: Callable[[int, Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """What to say to a line. Raises DataError where it is not what the model reads."""
+        if not isinstance(line, dict) and not self._on and self._twin is None:  # nearly always
+            answer = await push(self._stream, line)
+            return {"step": self._batcher.steps(self._stream), **answer}
         if line == {"reset": True}:
             self.close()
             self._batcher.reset(self._stream)
@@ -44,7 +47,7 @@ class Watch:
         if marked:
             self._mark(value)
         gates = self._gates(value) if self._on else {}
-        answer = await push(value)
+        answer = await push(self._stream, value)
         if self._twin is not None and not marked:
             self._batcher.push({self._twin: value})
         return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen(), **gates}
