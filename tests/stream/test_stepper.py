@@ -13,7 +13,7 @@ from torch import nn
 
 import clew
 from clew import tree
-from clew.cells import GLA, GRU, LSTM, RECURRENCES, Bidirectional, Elman, Pointwise, Residual, RetNet, Stack
+from clew.cells import GLA, GRU, LSTM, RECURRENCES, Bidirectional, Elman, Pointwise, Recurrence, Residual, RetNet, Stack
 from clew.cells.pool import POOLS, Pool
 from clew.errors import ClewError, NotCausalError, ShapeError
 from clew.models import Single
@@ -46,6 +46,22 @@ class Odd(nn.Module):
         y[..., 1:] += torch.sub(x[..., 1:], x[..., :-1], alpha=3)
         y = torch.where(y > 0.1, y.pow(2), y.clamp(-1, 0.05)).exp2()
         return nn.functional.pad(y.mT.mT, (1, -1), value=0.5) / y.abs().amax(-1, keepdim=True)
+
+
+class ManyMeans(Recurrence):
+    """More numbers than are worked on at once, each a mean that goes on beside others."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4096)
+        self.weight, self.beside = nn.Parameter(torch.randn(4, 3 * 4096)), nn.Parameter(torch.randn(64, 1))
+
+    def init_state(self, batch_size: int, context: object = None) -> torch.Tensor:
+        return torch.zeros(batch_size, 64, 64)
+
+    def step(self, x: torch.Tensor, state: torch.Tensor, context: object = None):
+        mean = (x @ self.weight).view(-1, 64, 64, 3).mean(-1)
+        y = torch.tanh(mean * self.beside + self.beside) + state
+        return y.flatten(1), 0.5 * y
 
 
 def anchored(lag: int, levels: bool) -> Single:
@@ -85,6 +101,7 @@ MODELS = {
     "heads": lambda: Stack(RetNet(5, 12, heads=3), GLA(12, 8, heads=2)),
     "a pool of its own": lambda: Stack(GRU(3, 5), Smallest(5)),
     "a block with an MLP": lambda: Residual(RECURRENCES["mamba"](6, 6), "rms", mlp=2.0),
+    "many means": ManyMeans,
     "odd modules": lambda: Stack(GRU(3, 5), Pointwise(Odd(), 5), Pointwise(nn.Hardtanh(), 5)),
     "in double precision": lambda: Stack(LSTM(3, 8), RECURRENCES["gla"](8, 8)).double(),
     "last value": lambda: anchored(1, True),
