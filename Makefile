@@ -59,7 +59,7 @@ bench: .venv/dev
 # What only long runs show.
 soak: .venv/dev
 	$(BIN)/python benchmarks/soak.py all
-	CLEW_KILLS=1000 $(BIN)/python -m pytest tests/training/test_checkpoint.py
+	$(BIN)/python benchmarks/files.py
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev

@@ -1,8 +1,10 @@
-"""What only long runs show of streams: python benchmarks/soak.py [chunks | isolation | day | all]
+"""What only long runs show: python benchmarks/soak.py [chunks | isolation | day | kills | resume | nan | limits | page]
 
 chunks     1,000 ways to cut a sequence, for every recurrence, with pieces of 0 and 1 steps
 isolation  1,000 streams that come and go, a tenth of them poisoned, beside what they are alone
 day        864,000 steps, as many as a day has at 10 Hz: memory, and the output beside the whole pass
+kills      1,000 kills in the middle of saving, full disks, damaged files
+resume, nan, limits, page: what their tests say
 
 Each line writes results/9/NAME.json.
 """
@@ -11,14 +13,16 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
+import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
-from result import commit, write
+from result import ROOT, commit, write
 from streams import STREAMS, forecaster
 
 import clew
@@ -113,9 +117,9 @@ def day(folder: Path, at: str) -> None:
     warm, before = 20_000, 0
     for t, row in enumerate(rows.tolist()):
         if t == warm:
-            before = _memory()
+            before = held()
         said[t] = session.push(row)["forecast"][0]
-    growth = _memory() - before
+    growth = held() - before
     with torch.no_grad():
         whole = model.model(model.scaled(rows)[None])[0]
     off = float(np.abs(model.unscaled(whole[0])[:, 0] - said).max())
@@ -125,22 +129,78 @@ def day(folder: Path, at: str) -> None:
     write("9/day", "a day at 10 Hz through one session", seeds=[0], figure=figure, bar=bar, met=met, measured=at)
 
 
-def _memory() -> int:
-    """Bytes that this process holds, without those that are free already."""
+def held() -> int:
+    """Bytes of this process that lie in no file (those of libraries come and go with the system's needs), without those
+    that are free already."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 
 
-LINES = {"chunks": chunks, "isolation": isolation, "day": day}
+def kills(folder: Path, at: str) -> None:
+    killer = ROOT / "tests" / "training" / "killer.py"
+    said = subprocess.run([sys.executable, killer, folder, "1000"], capture_output=True, text=True, check=True)
+    found = json.loads(said.stdout)
+    figure = {"kill -9": found, "tests": tests("tests/training/test_checkpoint.py")}
+    met = found["kills"] == 1000 and not (found["lost"] or found["damaged"] or found["left over"])
+    write(
+        "9/kills",
+        "1,000 kills in the middle of saves; disks that are full, fail or are cut short; damaged files",
+        seeds=[0],
+        figure=figure,
+        bar="the newest complete checkpoint always loads, nothing is left over; all tests pass",
+        met=met and not figure["tests"]["failed"],
+        measured=at,
+    )
+
+
+def tests(*names: str) -> dict[str, int]:
+    """How many tests passed, failed and were skipped."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tests.xml"
+        command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={file}", *names]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+        suite = next(ElementTree.parse(file).iter("testsuite")).attrib
+    failed, skipped = int(suite["failures"]) + int(suite["errors"]), int(suite["skipped"])
+    return {"passed": int(suite["tests"]) - failed - skipped, "failed": failed, "skipped": skipped}
+
+
+PROVED = {  # by tests alone
+    "resume": ("random stops of a run that is resumed: the same bits", ["tests/training/test_resume.py"]),
+    "nan": (
+        "NaN in data, loss, gradient and state: the cause named, good weights kept",
+        ["tests/training/test_nan.py"],
+    ),
+    "limits": (
+        "every limit of the server provoked; streams outlive a restart",
+        ["tests/stream/test_server.py", "tests/stream/test_serving.py", "-k", "not browser"],
+    ),
+    "page": (
+        "the page in Chromium at 360 and 1280 pixels: load, stream, numbers that change, resume, no console error",
+        ["tests/stream/test_serving.py", "-k", "browser"],
+    ),
+}
+
+
+def proved(name: str, at: str) -> None:
+    line, names = PROVED[name]
+    found = tests(*names)
+    met = found["passed"] > 0 and not found["failed"] and not found["skipped"]
+    write(f"9/{name}", line, seeds=[0], figure=found, bar="all pass, none is skipped", met=met, measured=at)
+
+
+LINES = {"chunks": chunks, "isolation": isolation, "day": day, "kills": kills}
 
 if __name__ == "__main__":
     asked = sys.argv[1:] or ["all"]
-    if set(asked) - {*LINES, "all"}:
+    if set(asked) - {*LINES, *PROVED, "all"}:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    for name in LINES if "all" in asked else asked:
+    for name in [*LINES, *PROVED] if "all" in asked else asked:
         measured = commit()
+        if name in PROVED:
+            proved(name, measured)
+            continue
         with tempfile.TemporaryDirectory() as work:
             LINES[name](Path(work), measured)

@@ -37,7 +37,7 @@ from clew.tasks import (
     translate,
 )
 from clew.tasks.base import Cells, Job, Trained, refuse_unused, say
-from clew.tasks.run import PLAN, RunFolder
+from clew.tasks.run import PLAN, RECIPE, RunFolder
 from clew.training import Settings, fit, steps_within
 
 TASKS: dict[str, ModuleType] = {
@@ -107,7 +107,8 @@ def train(
     recipe = recipe.model_copy(update={"task": task})
     refuse_unused(recipe, TASKS[task].UNUSED, f"the task '{task}'", "leave it out, or name another --task")
     torch.manual_seed(recipe.seed)  # the weights are a function of the seed alone
-    job: Job = TASKS[task].prepare(recipe, tables, cells)
+    with _fits(file):
+        job: Job = TASKS[task].prepare(recipe, tables, cells)
     recipe = _resolved(job, names, tables[0].header)
     model = job.trained.model.to(device)
     if recipe.train.minutes:
@@ -179,7 +180,8 @@ def untrained(run: str | Path, cells: Cells | None = None) -> Any:
         )
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
-        trained: Trained = TASKS[recipe.task].restore(recipe, folder.plan(), folder.path / PLAN, cells)
+        with _fits(folder.path / RECIPE):
+            trained: Trained = TASKS[recipe.task].restore(recipe, folder.plan(), folder.path / PLAN, cells)
     trained.model.eval()
     return trained
 
@@ -343,6 +345,18 @@ def _same_run(folder: RunFolder, recipe: Recipe, data: dict[str, Any]) -> None:
             file=folder.path,
             hint="resume with the same files, or train into a new --out",
         )
+
+
+@contextmanager
+def _fits(file: object) -> Iterator[None]:
+    """Raises ConfigError where a model is larger than the memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        hint = "a smaller model.width, or fewer model.layers"
+        raise ConfigError("the model does not fit into the memory of this machine", file=file, hint=hint) from error
 
 
 def _digest(tables: list[Table]) -> str:
