@@ -144,7 +144,7 @@ ATTACKS = {
     "more said": lambda t, m: (t, {**m, "run": "rm -rf"}),
     "steps below 0": lambda t, m: (t, {**m, "steps": -1}),
     "steps that are true": lambda t, m: (t, {**m, "steps": True}),
-    "a leaf missing": lambda t, m: (dict(list(t.items())[1:]), m),
+    "a leaf missing": lambda t, m: ({k: v for k, v in t.items() if k != min(k for k in t if k.startswith("state"))}, m),
     "a leaf more": lambda t, m: ({**t, "state.9": torch.zeros(1)}, m),
     "two rows": lambda t, m: ({k: torch.cat([v, v]) if k.startswith("state") else v for k, v in t.items()}, m),
     "NaN": lambda t, m: ({k: v * torch.nan if v.is_floating_point() else v for k, v in t.items()}, m),

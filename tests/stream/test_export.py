@@ -27,7 +27,7 @@ INPUTS = Scaler(np.array([1.0, 2.0, 3.0]), np.array([2.0, 1.0, 0.5]))
 OUTPUTS = Scaler(np.array([5.0, 6.0]), np.array([2.0, 3.0]))
 
 
-def plain_of(cell: str, width: int = 16) -> Plain:
+def plain_of(cell: str, width: int = 8) -> Plain:
     torch.manual_seed(0)
     body = Stack(Pointwise(nn.Linear(3, width), 3, width), Residual(RECURRENCES[cell](width, width)))
     return Plain(Single(body, NumberHead(width, 2)).eval(), ["a", "b", "c"], ["u", "v"], unscaled(OUTPUTS), INPUTS)
@@ -171,7 +171,7 @@ def onnx() -> Any:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("cell", ["lstm", "mingru", "mamba"])
+@pytest.mark.parametrize("cell", ["lstm", "mamba"])
 def test_onnx_says_the_same_at_every_shape(cell: str, onnx: Any) -> None:
     from clew.stream.export.run import SHAPES, _tried
 
