@@ -2,7 +2,7 @@
 
 Streams that each say a line, wait for the answer and say the next, over websockets, from a process of their own: at 1,
 100 and 1,000 streams, the time from a line to its answer, and answers a second, beside a server of the same parts that
-sends each line back. An LSTM of 64 over two columns. Writes results/9/load.json.
+sends each line back; the two take turns of half a second. An LSTM of 64 over two columns. Writes results/9/load.json.
 """
 
 from __future__ import annotations
@@ -33,46 +33,40 @@ from clew.stream.server.limits import Limits
 from clew.stream.server.running import prepared
 
 STREAMS = (1, 100, 1000)
-SECONDS, TURNS = 3.0, 5
+SECONDS, TURNS = 0.5, 30
 BAR = 0.5
 LINE = json.dumps([0.1, 0.2])
 
 
-async def client(port: int, streams: int, seconds: float) -> dict[str, Any]:
-    """Seconds of each line, and lines a second, once all are connected."""
+async def client(ports: list[int], streams: int) -> list[list[list[float]]]:
+    """The seconds of each line, of each turn, of each server; all connections stay open, and the servers take turns."""
     from websockets.asyncio.client import connect
 
-    took: list[float] = []
-    begin, over = asyncio.Event(), time.perf_counter() + 3600
+    async def opened(port: int) -> Any:
+        socket = await connect(f"ws://127.0.0.1:{port}/stream", compression=None, ping_interval=None)
+        await socket.recv()
+        return socket
 
-    async def one() -> None:
-        async with connect(f"ws://127.0.0.1:{port}/stream", compression=None, ping_interval=None) as socket:
+    async def one(socket: Any, over: float, took: list[float]) -> None:
+        while (began := time.perf_counter()) < over:
+            await socket.send(LINE)
             await socket.recv()
-            ready.append(1)
-            await begin.wait()
-            while time.perf_counter() < over:
-                began = time.perf_counter()
-                await socket.send(LINE)
-                await socket.recv()
-                took.append(time.perf_counter() - began)
+            took.append(time.perf_counter() - began)
 
-    ready: list[int] = []
-    tasks = []
-    for _ in range(streams):
-        tasks.append(asyncio.create_task(one()))
-        if len(tasks) % 50 == 0:
-            await asyncio.sleep(0.05)
-    while len(ready) < streams:
-        await asyncio.sleep(0.01)
-    over = time.perf_counter() + seconds
-    begin.set()
-    await asyncio.gather(*tasks)
-    p50, p99 = (round(float(q) * 1e3, 3) for q in np.quantile(took, [0.5, 0.99]))
-    return {"a second": round(len(took) / seconds), "p50 ms": p50, "p99 ms": p99}
+    sockets = [[await opened(port) for _ in range(streams)] for port in ports]
+    turns: list[list[list[float]]] = [[] for _ in ports]
+    for _ in range(1 + TURNS):
+        for mine, took in zip(sockets, turns, strict=True):
+            took.append([])
+            over = time.perf_counter() + SECONDS
+            await asyncio.gather(*(one(socket, over, took[-1]) for socket in mine))
+    for socket in (socket for mine in sockets for socket in mine):
+        await socket.close()
+    return [took[1:] for took in turns]  # the first one warms up
 
 
-def asked(port: int, streams: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "client", str(port), str(streams)]
+def asked(ports: list[int], streams: int) -> list[list[list[float]]]:
+    command = [sys.executable, __file__, "client", *map(str, ports), str(streams)]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -98,6 +92,11 @@ def running(server: uvicorn.Server, bound: Any) -> Iterator[int]:
         bound.close()
 
 
+def _summary(turns: list[list[float]]) -> dict[str, Any]:
+    p50, p99 = (round(float(q) * 1e3, 3) for q in np.quantile([took for turn in turns for took in turn], [0.5, 0.99]))
+    return {"a second": round(statistics.median(map(len, turns)) / SECONDS), "p50 ms": p50, "p99 ms": p99}
+
+
 def main() -> None:
     at = commit()
     with tempfile.TemporaryDirectory() as folder:
@@ -106,22 +105,14 @@ def main() -> None:
         ours, here = prepared(model, limits, **how)
         theirs, there = prepared(model, limits, **how)
         theirs.config.app = Starlette(routes=[WebSocketRoute("/stream", _echo)])
-        seen: dict[str, dict[int, list[Any]]] = {name: {n: [] for n in STREAMS} for name in ("model", "echo")}
+        figure: dict[str, Any] = {}
         with running(ours, here) as port, running(theirs, there) as echo:
-            for _ in range(TURNS):
-                for n in STREAMS:
-                    seen["model"][n].append(asked(port, n))
-                    seen["echo"][n].append(asked(echo, n))
-                    print(n, seen["model"][n][-1], seen["echo"][n][-1], flush=True)
-    figure: dict[str, Any] = {}
-    for n in STREAMS:
-        pairs = zip(seen["model"][n], seen["echo"][n], strict=True)
-        ratio = statistics.median(a["a second"] / b["a second"] for a, b in pairs)
-        middle = {
-            name: {key: statistics.median(turn[key] for turn in turns[n]) for key in turns[n][0]}
-            for name, turns in seen.items()
-        }
-        figure[str(n)] = {**middle, "of an echo": round(ratio, 3)}
+            for n in STREAMS:
+                turns = asked([port, echo], n)
+                ratio = statistics.median(len(a) / len(b) for a, b in zip(*turns, strict=True))
+                model, sent_back = map(_summary, turns)
+                figure[str(n)] = {"model": model, "echo": sent_back, "of an echo": round(ratio, 3)}
+                print(n, figure[str(n)], flush=True)
     write(
         "9/load",
         "answers a second over websockets on loopback, and the time of one, at 1, 100 and 1,000 streams, beside an echo"
@@ -136,7 +127,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["client"]:
-        print(json.dumps(asyncio.run(client(int(sys.argv[2]), int(sys.argv[3]), SECONDS))))
+        *ports, streams = map(int, sys.argv[2:])
+        print(json.dumps(asyncio.run(client(ports, streams))))
     else:
         torch.set_num_threads(1)
         main()

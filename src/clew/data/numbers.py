@@ -129,7 +129,7 @@ def steps_of_line(value: Any, names: Sequence[str]) -> np.ndarray:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple) or not value or not isinstance(value[0], list | tuple | dict):
-        return numbers_of(value, names).reshape(1, -1)
+        return numbers_of(value, names)[None]
     steps = []
     for t, step in enumerate(value, 1):
         try:

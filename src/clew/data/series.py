@@ -30,7 +30,9 @@ class Scaler:
         return cls(values_TC.mean(0), np.where(std > 1e-12 * np.abs(values_TC).max(0).clip(1e-300), std, 1.0))
 
     def apply(self, values_TC: np.ndarray) -> np.ndarray:
-        return (values_TC - self.mean) / self.std
+        out_TC = values_TC - self.mean
+        out_TC /= self.std
+        return out_TC
 
     def invert(self, values: np.ndarray, columns: Sequence[int] | None = None) -> np.ndarray:
         """Back to the data's own units. `columns` are those that the last axis holds; None for all."""

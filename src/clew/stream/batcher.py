@@ -59,7 +59,6 @@ class Batcher:
         self._slots = Slots(self._engine.leaves(self._first), slots)
         self._free = list(range(slots))[::-1]
         self._streams: dict[int, Carried] = {}
-        self._seen: dict[int, float] = {}
         self._turns = Turns(self._push_those_there)
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Batcher:
             if not self._free:
                 raise FullError(f"all {len(self._streams):,} streams are taken", hint="wait until one leaves")
             stream = self._free.pop()
-            self._streams[stream], self._seen[stream] = carried, time.monotonic()
+            self._streams[stream] = carried
             self._slots.write(stream, self._engine.leaves(carried))
             return stream
 
@@ -88,14 +87,13 @@ class Batcher:
         """Forget a stream; its slot is free for another. One that has left already is no mistake."""
         with self.lock:
             if self._streams.pop(stream, None) is not None:
-                del self._seen[stream]
                 self._free.append(stream)
 
     def expire(self, seconds: float) -> list[int]:
         """Let those leave that have heard nothing for so long; their numbers."""
         now = time.monotonic()
         with self.lock:
-            idle = [stream for stream, seen in self._seen.items() if now - seen > seconds]
+            idle = [stream for stream, carried in self._streams.items() if now - carried.heard > seconds]
             for stream in idle:
                 self.leave(stream)
         return idle
@@ -131,22 +129,22 @@ class Batcher:
         """What lines of several streams say, each as `Session.push` has it; the answers, or what was wrong with a line,
         which leaves its stream as it was."""
         with self.lock:
+            now = time.monotonic()
             read: dict[int, np.ndarray] = {}
+            before: dict[int, np.ndarray | None] = {}
             found: dict[int, dict[str, Any] | DataError] = {}
             for stream, value in values.items():
                 carried = self._known(stream)
-                self._seen[stream] = time.monotonic()
+                carried.heard = now
                 try:
                     x_TI, carried.unread = self.trained.from_line(value, carried.unread)
                     found[stream] = {}
                     if len(x_TI):
-                        read[stream] = x_TI
+                        read[stream], before[stream] = x_TI, carried.last
                 except DataError as error:
                     found[stream] = error
-            before = {stream: self._streams[stream].last for stream in read}
             for stream, y in self._read(read).items():
-                carried = self._streams[stream]
-                carried.steps += len(read[stream])
+                self._streams[stream].steps += len(read[stream])
                 if len(y):
                     heard = Heard(read[stream], y, before[stream], lambda k, stream=stream: self._roll(stream, k))
                     found[stream] = self.trained.answer(heard, self.horizon)
@@ -177,7 +175,8 @@ class Batcher:
     def step(self, streams: Sequence[int] | np.ndarray, rows_NI: np.ndarray) -> np.ndarray:
         """One step of raw numbers for each of some different streams: the plain numbers of their answers (N, O).
 
-        A row that holds a NaN or an infinity is not read: its answer is NaN, its stream as it was.
+        A row that holds a NaN or an infinity is not read: its answer is NaN, its stream as it was. Speak to one stream
+        either so or by `push`, which weighs a line by the prediction before it: `step` keeps none.
         """
         places = np.asarray(streams, dtype=np.intp)
         plain = self._plain
@@ -187,17 +186,15 @@ class Batcher:
             raise DataError(what, hint=", ".join(plain.inputs[:8]))
         with self.lock:
             now = time.monotonic()
-            for stream in places.tolist():
-                self._known(stream).steps += 1
-                self._seen[stream] = now
-            finite = np.isfinite(rows_NI).all(1)
+            finite: np.ndarray = np.isfinite(rows_NI).all(1)
+            for carried, read in zip([self._known(stream) for stream in places.tolist()], finite.tolist(), strict=True):
+                carried.steps += read
+                carried.heard = now
             if finite.all() and len(places):
                 return self._slots.move(plain, places, rows_NI)
             answers = np.full((len(places), len(plain.outputs)), np.nan, np.float32)
             if finite.any():
                 answers[finite] = self._slots.move(plain, places[finite], rows_NI[finite])
-            for stream in places[~finite].tolist():
-                self._streams[stream].steps -= 1
             return answers
 
     # ----------------------------------------------------------------------------------------------------------- inside
@@ -219,18 +216,18 @@ class Batcher:
             return {stream: self._read_alone(stream, x_TI) for stream, x_TI in given.items()}
         if given and all(len(x_TI) == 1 for x_TI in given.values()):  # nearly always, and quicker
             rows_NI = next(iter(given.values())) if len(given) == 1 else np.concatenate(list(given.values()))
-            y_N1 = self._slots.move(model, np.array(list(given), dtype=np.intp), rows_NI)[:, None]
+            y_N1 = self._slots.move(model, list(given), rows_NI)[:, None]
             for stream, y_1 in zip(given, y_N1, strict=True):
-                self._streams[stream].last = y_1[0]
+                self._streams[stream].last = y_1[0].copy()  # a view would keep the whole batch
             return dict(zip(given, y_N1, strict=True))
         out: dict[int, list[np.ndarray]] = {stream: [] for stream in given}
         for t in range(max(map(len, given.values()), default=0)):
             now = [stream for stream, x_TI in given.items() if len(x_TI) > t]
             rows_NI = np.stack([given[stream][t] for stream in now])
-            for stream, y in zip(now, self._slots.move(model, np.array(now), rows_NI), strict=True):
+            for stream, y in zip(now, self._slots.move(model, now, rows_NI), strict=True):
                 out[stream].append(y)
         for stream, ys in out.items():
-            self._streams[stream].last = ys[-1]
+            self._streams[stream].last = ys[-1].copy()
         return {stream: np.stack(ys) for stream, ys in out.items()}
 
     def _read_alone(self, stream: int, x_TI: np.ndarray) -> np.ndarray:

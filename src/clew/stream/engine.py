@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Carried:
     """Of what was pushed: what is no whole step yet."""
     steps: int = 0
     """How many have been read."""
+    heard: float = field(default_factory=time.monotonic)
+    """When it was last spoken to, in seconds of the monotonic clock."""
 
 
 class Engine:

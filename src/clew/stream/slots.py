@@ -35,25 +35,28 @@ class Slots:
         """A copy of the leaves of one stream."""
         return [leaf[slot][None].copy() for leaf in self.leaves]
 
-    def move(self, model: Steps, places: np.ndarray, rows_NI: np.ndarray) -> np.ndarray:
+    def move(self, model: Steps, places: Sequence[int] | np.ndarray, rows_NI: np.ndarray) -> np.ndarray:
         """What a model answers (N, ...) to one step of the streams at these places, which are all different."""
-        at, N, answers = 0, len(places), None
-        while at < N:
-            size = _size(N - at)
-            steps, count = self._of(model, size), min(size, N - at)
-            these = places[at : at + count] if count > 1 else slice(places[at], places[at] + 1)  # which is quicker
-            for ours, leaf in zip(steps.leaves, self.leaves, strict=True):
-                ours[:count] = leaf[these]
-            steps.x[:count] = rows_NI[at : at + count]
-            steps.run()
-            for ours, leaf in zip(steps.leaves, self.leaves, strict=True):
-                leaf[these] = ours[:count]
-            if answers is None:
-                answers = np.empty((N, *steps.y.shape[1:]), steps.y.dtype)
-            answers[at : at + count] = steps.y[:count]
-            at += count
-        assert answers is not None, "no stream moves"
-        return answers
+        if len(places) == 1:  # slices are quicker
+            return self._move_few(self._of(model, 1), slice(places[0], places[0] + 1), rows_NI)
+        places = np.asarray(places, dtype=np.intp)
+        answers = []
+        while (at := sum(map(len, answers))) < len(places):
+            steps = self._of(model, _size(len(places) - at))
+            these = slice(at, at + len(steps.x))
+            answers.append(self._move_few(steps, places[these], rows_NI[these]))
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _move_few(self, steps: Stepper | EagerSteps, places: slice | np.ndarray, rows_NI: np.ndarray) -> np.ndarray:
+        """As many as one batch takes, or fewer."""
+        N = len(rows_NI)
+        for ours, leaf in zip(steps.leaves, self.leaves, strict=True):
+            ours[:N] = leaf[places]
+        steps.x[:N] = rows_NI
+        steps.run()
+        for ours, leaf in zip(steps.leaves, self.leaves, strict=True):
+            leaf[places] = ours[:N]
+        return steps.y[:N].copy()
 
     def _of(self, model: Steps, size: int) -> Stepper | EagerSteps:
         key = id(model), size

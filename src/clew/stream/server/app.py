@@ -9,32 +9,27 @@ WS   /stream      a JSON line in, a JSON line out, the state carried; ?session=N
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from clew.data.inputs import AudioInput
-from clew.errors import ClewError, DataError
-from clew.stream.batcher import FullError
+from clew.errors import ClewError
 from clew.stream.engine import engine_of
 from clew.stream.server.describe import asyncapi, openapi
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
-from clew.stream.server.patience import POLICY, Connection, Patience
-from clew.stream.server.watching import Watch
+from clew.stream.server.streams import Streams, said
 from clew.stream.session import Session
 from clew.tasks.base import Streamed
-from clew.training.files import plain
 
 PAGE = Path(__file__).parent / "page"
 FILES = {
@@ -47,7 +42,6 @@ SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-LATER = 1013  # the code of a websocket that is closed as there are too many
 
 
 def make_app(
@@ -63,7 +57,7 @@ def make_app(
     Raises:
         NotCausalError: the model needs the future, so that it cannot stream.
     """
-    hub, patience = Hub(trained, limits, folder), Patience(limits)
+    hub = Hub(trained, limits, folder)
     about = {
         "task": task,
         "clew": metadata.version("clew"),
@@ -112,9 +106,9 @@ def make_app(
                 hub.refused.labels("frame").inc()
                 raise HTTPException(413, f"at most {limits.frame:,} bytes")
         try:
-            said = json.loads(bytes(body))
-            value, horizon = said["value"], int(said.get("horizon", 0))
-        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
+            asked = orjson.loads(body)
+            value, horizon = asked["value"], int(asked.get("horizon", 0))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HTTPException(400, 'the body must be JSON: {"value": ...}') from error
         if not 0 <= horizon <= 100_000:
             raise HTTPException(400, "horizon must be between 0 and 100,000")
@@ -122,50 +116,8 @@ def make_app(
         try:
             answer = await loop.run_in_executor(None, lambda: Session(trained, horizon).push(value))
         except ClewError as error:
-            return JSONResponse(_said(error), 422)
-        return JSONResponse(plain(answer))
-
-    async def stream(socket: WebSocket) -> None:
-        trusted = limits.trusts(socket.headers, host)
-        if not trusted or not limits.admits(socket.headers, socket.query_params):
-            hub.refused.labels("token" if trusted else "origin").inc()
-            await socket.close(POLICY)
-            return
-        await socket.accept()
-        try:
-            joined, name = hub.join(socket.query_params.get("session", ""))
-        except ClewError as error:
-            full = isinstance(error, FullError)
-            hub.refused.labels("full" if full else "session").inc()
-            await socket.send_text(json.dumps(_said(error)))
-            await socket.close(LATER if full else POLICY)
-            return
-        watch, mine = Watch(hub.batcher, joined), Connection(socket)
-        answer: Any = {"session": name, "steps": hub.batcher.steps(joined)}
-        try:
-            with patience.with_(mine):
-                while True:
-                    mine.waits(limits.send, reading=True)
-                    await socket.send_text(_text(answer))
-                    mine.waits(limits.idle)
-                    line = await socket.receive_text()
-                    mine.waits(math.inf)
-                    try:
-                        answer = await watch.answer(json.loads(line), hub.push)
-                    except (ValueError, RecursionError) as error:
-                        wrong = error if isinstance(error, ClewError) else DataError("the line is not JSON")
-                        hub.refused.labels("line").inc()
-                        answer = _said(wrong)
-        except asyncio.CancelledError:
-            if not mine.over:
-                raise
-        except (WebSocketDisconnect, RuntimeError, KeyError):  # it has gone; a frame of bytes has no text
-            pass
-        finally:
-            if mine.over:
-                hub.refused.labels("silent or slow").inc()
-            watch.close()
-            hub.leave(joined, name)
+            return JSONResponse(said(error), 422)
+        return Response(orjson.dumps(answer), media_type="application/json")
 
     paths = [Route(path, page) for path in FILES]
     routes = [
@@ -176,29 +128,16 @@ def make_app(
         Route("/openapi.json", described),
         Route("/asyncapi.json", described),
         Route("/predict", predict, methods=["POST"]),
-        WebSocketRoute("/stream", stream),
+        WebSocketRoute("/stream", Streams(hub, limits, host)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
     app.state.hub = hub
     return app
 
 
-def _text(answer: Any) -> str:
-    """As JSON, in which NaN is null."""
-    try:
-        return json.dumps(answer, allow_nan=False)
-    except ValueError:
-        return json.dumps(plain(answer))
-
-
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": {"what": error.detail}}, error.status_code, error.headers)
-
-
-def _said(error: ClewError) -> dict[str, Any]:
-    parts = {"what": error.what, "column": error.column, "hint": error.hint}
-    return {"error": {name: part for name, part in parts.items() if part is not None}}
 
 
 def _rate(trained: Streamed) -> int:

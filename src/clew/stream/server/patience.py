@@ -21,17 +21,18 @@ POLICY = 1008  # the code of a websocket that is closed for what the other side 
 class Connection:
     """What one connection waits for, and since when."""
 
-    __slots__ = ("allowed", "over", "reading", "since", "socket", "task")
+    __slots__ = ("_clock", "allowed", "over", "reading", "since", "socket", "task")
 
     def __init__(self, socket: WebSocket) -> None:
         task = asyncio.current_task()
         assert task is not None, "a connection is served by a task"
         self.socket, self.task, self.over, self.reading = socket, task, False, False
         self.since = self.allowed = math.inf
+        self._clock = asyncio.get_running_loop().time
 
     def waits(self, allowed: float, reading: bool = False) -> None:
         """For the other side to read, or to say something; for neither where it is infinite."""
-        self.since, self.allowed, self.reading = asyncio.get_running_loop().time(), allowed, reading
+        self.since, self.allowed, self.reading = self._clock(), allowed, reading
 
 
 class Patience:
