@@ -186,7 +186,7 @@ class Batcher:
             raise DataError(what, hint=", ".join(plain.inputs[:8]))
         with self.lock:
             now = time.monotonic()
-            finite: np.ndarray = np.isfinite(rows_NI).all(1)
+            finite = np.logical_and.reduce(np.isfinite(rows_NI), axis=1)
             for carried, read in zip([self._known(stream) for stream in places.tolist()], finite.tolist(), strict=True):
                 carried.steps += read
                 carried.heard = now
