@@ -49,6 +49,17 @@ def test_every_recurrence_as_c(cell: str) -> None:
     assert source.weights >= 4 * sum(p.numel() for p in plain.model.body.parameters()) * 0.5
 
 
+def test_a_difference_is_in_the_units_of_the_answer() -> None:
+    ours = np.linspace(-3, 3, 40, dtype=np.float32)[:, None]
+    for size, mean in ((1e-9, 0.0), (1.0, 0.0), (1e6, 5e6)):
+        a = (ours * size + mean).astype(np.float32)
+        wrong = (ours * (1 + 1e-3) * size + mean).astype(np.float32)
+        assert parity.difference([a], [a], np.array([size])) == 0
+        assert parity.difference([wrong], [a], np.array([size])) > parity.NEAR
+    far = np.float32(1e9) + ours  # one step of float32 is 64 here: less than that is no difference
+    assert parity.difference([np.nextafter(far, np.float32(np.inf))], [far], np.ones(1)) <= 2 * parity.NEAR
+
+
 @compiles
 @pytest.mark.parametrize("cell", ["elman", "gru", "lstm", "mingru", "s5"])
 def test_int8_is_what_a_stepper_of_int8_says(cell: str) -> None:

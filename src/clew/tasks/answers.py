@@ -97,6 +97,10 @@ class Answers(ABC):
     def plain(self) -> tuple[list[str], Says]:
         """An answer as numbers: their names, and what makes them (B, O) of predictions (B, P)."""
 
+    def sizes(self) -> list[float]:
+        """How large a difference is, for each of the numbers of `plain`."""
+        return [1.0] * len(self.plain()[0])
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]: ...
 

@@ -151,9 +151,11 @@ class Forecaster:
         """The forecasts of the target; of one step and all columns where it forecasts from its own forecasts."""
         columns, scaler = self.plan.columns, self.plan.scaler
         if self.iterative:
-            return Plain(self.model, columns, columns, lambda y: unscaled(scaler)(y[:, 0]), scaler)
+            says = unscaled(scaler)
+            return Plain(self.model, columns, columns, lambda y: says(y[:, 0]), scaler, sizes=scaler.std.tolist())
+        says, sizes = unscaled(scaler, slice(1)), [float(scaler.std[0])] * self.plan.horizon
         names = [f"{columns[0]} +{k}" for k in range(1, self.plan.horizon + 1)]
-        return Plain(self.model, columns, names, lambda y: unscaled(scaler, slice(1))(y[..., 0]), scaler)
+        return Plain(self.model, columns, names, lambda y: says(y[..., 0]), scaler, sizes=sizes)
 
     def backtest(self, values_TC: np.ndarray, first: int, stride: int) -> np.ndarray:
         """Forecasts (O, H) from every `stride`-th origin, the first being the step `first`."""

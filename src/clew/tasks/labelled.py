@@ -142,11 +142,10 @@ class Labelled:
         return self.source.from_line(value, before)
 
     def plain(self) -> Plain:
-        names, says = self.answers.plain()
-        source = self.source
+        (names, says), sizes, source = self.answers.plain(), self.answers.sizes(), self.source
         if isinstance(source, TextInput):
-            return Plain(self.model, source.channel_names, names, says, units=source.known.size)
-        return Plain(self.model, source.channel_names, names, says, source.scaler)
+            return Plain(self.model, source.channel_names, names, says, units=source.known.size, sizes=sizes)
+        return Plain(self.model, source.channel_names, names, says, source.scaler, sizes=sizes)
 
     def opening(self) -> np.ndarray:
         return np.empty((0, 1))

@@ -162,6 +162,9 @@ class Several(Answers):
         says = [(self._places(i), own) for i, (_, own) in enumerate(parts)]
         return names, lambda y: torch.cat([own(y[..., places]) for places, own in says], -1)
 
+    def sizes(self) -> list[float]:
+        return [size for part in self.parts for size in part.sizes()]
+
     def to_json(self) -> dict[str, Any]:
         kinds = {kind: name for name, kind in KINDS.items()}
         return {"parts": [{"kind": kinds[type(part)], **part.to_json()} for part in self.parts]}

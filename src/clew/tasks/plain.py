@@ -27,6 +27,7 @@ class Plain(nn.Module):
         scaler: of the inputs; None where units are read.
         opening: the steps (T, I) with which every stream begins, already standardised.
         units: how many units of text there are, where those are read.
+        sizes: what a large difference of each answer is, in its own unit; 1 where nothing is said, as of probabilities.
     """
 
     mean: Tensor
@@ -41,10 +42,12 @@ class Plain(nn.Module):
         scaler: Scaler | None = None,
         opening: np.ndarray | None = None,
         units: int = 0,
+        sizes: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.inputs, self.outputs, self.says = model, list(inputs), list(outputs), says
         self.reads_units, self.opening, self.units = scaler is None, opening, units
+        self.sizes = np.array([1.0] * len(self.outputs) if sizes is None else sizes)
         mean, std = (np.zeros(len(inputs)), np.ones(len(inputs))) if scaler is None else (scaler.mean, scaler.std)
         self.register_buffer("mean", torch.from_numpy(mean).float(), persistent=False)
         self.register_buffer("std", torch.from_numpy(std).float(), persistent=False)

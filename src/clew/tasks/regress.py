@@ -99,6 +99,9 @@ class Number(Answers):
     def plain(self) -> tuple[list[str], Says]:
         return [self.column], unscaled(self.scaler)
 
+    def sizes(self) -> list[float]:
+        return self.scaler.std.tolist()
+
     def to_json(self) -> dict[str, Any]:
         return {"column": self.column, "scaler": self.scaler.to_json()}
 

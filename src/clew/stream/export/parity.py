@@ -26,7 +26,8 @@ from clew.tasks.train import read_for, sources_of
 from clew.tree import State
 
 RECORDS, STEPS = 20, 2000  # at most, that are compared
-NEAR = 1e-5  # of the spread of the outputs, or of 1 where that is less
+NEAR = 1e-5  # of what a large difference is
+FINE = 1e-2  # of the largest answer: NEAR of it is what float32 can tell apart
 
 
 class Moves(Protocol):
@@ -72,12 +73,13 @@ def own_answers(plain: Plain, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [plain(torch.from_numpy(x_TI)[None])[0][0].numpy() for x_TI in xs]
 
 
-def difference(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> float:
-    """The largest difference, as a part of the spread of that output, or of 1 where that is less."""
+def difference(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray], sizes: np.ndarray | float = 1.0) -> float:
+    """The largest difference of an answer, as a part of its size (see `Plain`), or of a hundredth of the largest that
+    was answered, where that is more."""
     a, b = np.concatenate(theirs), np.concatenate(ours)
     if a.shape != b.shape or not np.isfinite(a).all():
         return float("inf")
-    return float((np.abs(a - b) / np.maximum(1.0, b.std(0))).max())
+    return float((np.abs(a - b) / np.maximum(sizes, FINE * np.abs(b).max(0))).max())
 
 
 @contextmanager

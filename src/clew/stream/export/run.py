@@ -75,7 +75,7 @@ def export_run(
         parity.refuse_worse(found["metrics"], worse)
     if written.answers is not None:
         theirs, ours = written.answers(xs), parity.own_answers(plain, xs)
-        difference = parity.difference(theirs, ours)
+        difference = parity.difference(theirs, ours, plain.sizes)
         on = ", ".join(table.name for table in tables) or "inputs drawn by chance"
         found |= {"steps": sum(map(len, xs)), "on": on, "difference": difference}
         if not int8 and not difference <= parity.NEAR:
@@ -138,5 +138,5 @@ def _tried(plain: Plain, step: Any, chunk: Any, xs: Sequence[np.ndarray]) -> Non
         one = np.stack([moves.step(x_BI) for x_BI in x_BTI.swapaxes(0, 1)], 1)
         whole = onnx.chunk_answers(chunk, plain.init_state(B), x_BTI)
         for what, theirs in (("step", one), ("chunk", whole)):
-            if not parity.difference(list(theirs), list(ours)) <= parity.NEAR:
+            if not parity.difference(list(theirs), list(ours), plain.sizes) <= parity.NEAR:
                 raise ClewError(f"the {what} graph is off the model at {B} streams of {T} steps")
