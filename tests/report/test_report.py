@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +121,22 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("task", ["classify", "translate", "summarise"])
 def test_a_browser_shows_it(
-    task: str, width: int, scheme: str, browser: Any, trained: dict[str, Path], sources: dict, run_clew, tmp_path: Path
+    task: str, browser: Any, trained: dict[str, Path], sources: dict, run_clew, tmp_path: Path
 ) -> None:
     file = tmp_path / "page.html"
     assert run_clew("diagnose", trained[task], sources[task][0], "--out", file).code == 0
     complaints: list[str] = []
-    opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "request", lambda request: complaints.append(request.url) if not request.url.startswith("file:") else None
-    )
-    opened.goto(file.as_uri())
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    assert opened.locator("svg").count() >= 2
-    opened.close()
+    for width, scheme in product((360, 1280), ("light", "dark")):
+        opened = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on(
+            "request", lambda request: complaints.append(request.url) if not request.url.startswith("file:") else None
+        )
+        opened.goto(file.as_uri())
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.locator("svg").count() >= 2
+        opened.close()
     assert complaints == []

@@ -39,6 +39,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def few(table: Path) -> Path:
+    """Where nothing has to be learned: to search for all of them takes longer than a step."""
+    file = table.with_name("few.tsv")
+    file.write_text("".join(table.read_text().splitlines(keepends=True)[:61]))
+    return file
+
+
+@pytest.fixture(scope="module")
 def run(table: Path) -> Path:
     folder = table.parent / "run"
     clew.train(table, folder, **{**FAST, **UNITS, "steps": 240})
@@ -134,11 +142,11 @@ def test_two_files_line_by_line(tmp_path: Path, run_clew) -> None:
 
 
 @pytest.mark.parametrize("cell", RECURRENCES)
-def test_every_recurrence_reads_and_writes(table: Path, tmp_path: Path, cell: str) -> None:
+def test_every_recurrence_reads_and_writes(few: Path, tmp_path: Path, cell: str) -> None:
     """One step of training; then what the search found is worth what the model gives it when it is told each unit."""
     options = {"window": 8} if cell == "attention" else {}
     clew.train(
-        table, tmp_path / "run", **{**FAST, **UNITS, "width": 16, "steps": 1, "cell": cell, "cell_options": options}
+        few, tmp_path / "run", **{**FAST, **UNITS, "width": 16, "steps": 1, "cell": cell, "cell_options": options}
     )
     trained = clew.load(tmp_path / "run").searching(beam=3, longest=6)
     texts = ["abca", "dd"]
@@ -176,10 +184,10 @@ def test_every_recurrence_reads_and_writes(table: Path, tmp_path: Path, cell: st
         {"decoder": "gru", "cell": "lstm", "layers": 2, "bidirectional": False, "dropout": 0.2},
     ],
 )
-def test_options(table: Path, tmp_path: Path, settings: dict) -> None:
+def test_options(few: Path, tmp_path: Path, settings: dict) -> None:
     settings = dict(settings)
     recipe = config.build(settings.pop("recipe")) if "recipe" in settings else None
-    made = clew.train(table, tmp_path / "run", recipe=recipe, **{**FAST, **UNITS, "steps": 3, **settings})
+    made = clew.train(few, tmp_path / "run", recipe=recipe, **{**FAST, **UNITS, "steps": 3, **settings})
     assert all(value == value for value in made["metrics"].values())
     trained = clew.load(tmp_path / "run")
     assert trained.write(["abc"]) == clew.load(tmp_path / "run").write(["abc"])
@@ -196,14 +204,14 @@ def test_what_is_copied_is_cut_alike(table: Path, tmp_path: Path) -> None:
 
 
 def test_scores_say_how_they_were_computed(
-    run: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sacrebleu's signature stands beside its figures; without the library there are edits alone, which is said."""
     saved = json.loads((run / "metrics.json").read_text())
     assert saved["signatures"].keys() == {"bleu", "chrf"}
     assert "tok:13a" in saved["signatures"]["bleu"]
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    made = clew.train(table, tmp_path / "run", **{**FAST, **UNITS, "steps": 1})
+    made = clew.train(few, tmp_path / "run", **{**FAST, **UNITS, "steps": 1})
     assert made["metrics"].keys() == {"token_error", "exact"}
     assert made["signatures"] == {}
     assert capsys.readouterr().err.count("BLEU and chrF need the library sacrebleu") == 1
