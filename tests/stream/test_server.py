@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import clew
 from clew.errors import ConfigError
 from clew.stream import Session
 from clew.stream.server import Limits, make_app
+from clew.stream.server.hub import Hub
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LINES = [[0.1, 0.2], [[0.3, -0.4], [0.0, 1.0]], {"1": 0.5, "2": 0.5}, [0.2, 0.1]]
@@ -49,6 +52,40 @@ def test_a_stream_is_a_session(model: Any) -> None:
         assert said(socket, LINES[0]) == {"step": session.steps + 1, **session.push(LINES[0])}
         assert said(socket, {"reset": True}) == {"step": 0}
         assert said(socket, LINES[0]) == {"step": 1, **Session(model).push(LINES[0])}
+
+
+def test_a_long_chunk_keeps_nobody_waiting(model: Any) -> None:
+    """While a chunk is read on a thread, others join and leave without holding up the loop."""
+    hub = Hub(model, Limits())
+    inside, go_on, push = threading.Event(), threading.Event(), hub.batcher.push
+
+    def slow(values: Any) -> Any:
+        with hub.batcher.lock:  # as a chunk that takes long
+            inside.set()
+            assert go_on.wait(20)
+            return push(values)
+
+    async def talk() -> None:
+        stream, _ = await hub.join()
+        gone, _ = await hub.join()
+        hub.batcher.push = slow
+        chunk = asyncio.create_task(hub.push(stream, [[0.1, 0.2]] * 5000))
+        assert await asyncio.to_thread(inside.wait, 20)
+        hub.batcher.push = push
+        joins = asyncio.create_task(hub.join())
+        hub.leave(gone)
+        await asyncio.sleep(0.05)  # the loop goes round
+        assert not joins.done()
+        assert not chunk.done()
+        go_on.set()
+        session = Session(model)
+        assert await chunk == session.push([[0.1, 0.2]] * 5000)
+        other, _ = await joins
+        assert other != stream
+        assert len(hub.batcher) == 2
+        assert await hub.push(stream, [0.3, 0.4]) == session.push([0.3, 0.4])
+
+    asyncio.run(talk())
 
 
 def test_text_and_several_streams(every_run: dict[str, Path]) -> None:

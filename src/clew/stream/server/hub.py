@@ -34,6 +34,7 @@ class Hub:
         self.draining = False
         self._waiting: list[tuple[int, Any, asyncio.Future[Any]]] = []
         self._called = False  # whether there will be a turn
+        self._thread: asyncio.Future[Any] | None = None  # what reads a large batch, and holds the batcher until it has
         self.registry = CollectorRegistry()
         self.messages = Counter("clew_messages", "Lines that were read", registry=self.registry)
         self.refused = Counter("clew_refused", "What was refused, by why", ["why"], registry=self.registry)
@@ -42,13 +43,19 @@ class Hub:
         self.sizes = Histogram("clew_batch_streams", "Streams of a batch", buckets=sizes, registry=self.registry)
         Gauge("clew_streams", "Streams that are open", registry=self.registry).set_function(lambda: len(self.batcher))
 
-    def join(self, name: str = "") -> tuple[int, str]:
+    async def free(self) -> None:
+        """Until the batcher is: asked for anything before, it would keep the whole loop waiting."""
+        while self._thread is not None:
+            await asyncio.wait([self._thread])
+
+    async def join(self, name: str = "") -> tuple[int, str]:
         """A new stream and its name, or the one of that name which an earlier server left.
 
         Raises:
             FullError: there are as many streams as there may be.
             RunError: nothing of that name is kept, or it is damaged, or of another model.
         """
+        await self.free()
         if not name:
             return self.batcher.join(), secrets.token_hex(16)
         file = self._file(name)
@@ -60,8 +67,11 @@ class Hub:
         file.unlink()
         return stream, name
 
-    def leave(self, stream: int, name: str) -> None:
+    def leave(self, stream: int, name: str = "") -> None:
         """Forget a stream, or keep it for the next server where this one ends."""
+        if self._thread is not None and not self.draining:
+            self._thread.add_done_callback(lambda _: self.leave(stream, name))
+            return
         file = self._file(name)
         if self.draining and file is not None and self.batcher.steps(stream):
             try:
@@ -93,9 +103,8 @@ class Hub:
         batch, self._waiting = self._waiting, []
         values, began = {stream: value for stream, value, _ in batch}, time.perf_counter()
         if sum(_size(value) for value in values.values()) > SMALL:
-            loop = asyncio.get_running_loop()
-            read = loop.run_in_executor(None, self.batcher.push, values)
-            read.add_done_callback(lambda done: self._answer(batch, began, done.exception() or done.result()))
+            self._thread = asyncio.get_running_loop().run_in_executor(None, self.batcher.push, values)
+            self._thread.add_done_callback(lambda done: self._answer(batch, began, done.exception() or done.result()))
             return
         try:
             found: Any = self.batcher.push(values)
@@ -104,6 +113,7 @@ class Hub:
         self._answer(batch, began, found)
 
     def _answer(self, batch: list[tuple[int, Any, asyncio.Future[Any]]], began: float, found: Any) -> None:
+        self._thread = None
         for stream, _, future in batch:
             said = found if isinstance(found, BaseException) else found[stream]
             if future.done():

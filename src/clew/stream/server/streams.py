@@ -39,14 +39,14 @@ class Streams:
             return
         await socket.accept()
         try:
-            stream, name = hub.join(socket.query_params.get("session", ""))
+            stream, name = await hub.join(socket.query_params.get("session", ""))
         except ClewError as error:
             full = isinstance(error, FullError)
             hub.refused.labels("full" if full else "session").inc()
             await socket.send_text(as_text(said(error)))
             await socket.close(LATER if full else POLICY)
             return
-        watch, mine = Watch(hub.batcher, stream), Connection(socket)
+        watch, mine = Watch(hub, stream), Connection(socket)
         try:
             with self._patience.with_(mine):
                 await self._talk(mine, watch, {"session": name, "steps": hub.batcher.steps(stream)}, receive, send)
@@ -61,7 +61,7 @@ class Streams:
 
     async def _talk(self, mine: Connection, watch: Watch, answer: Any, receive: Receive, send: Send) -> None:
         """Until the other side has gone, or says bytes, which are no line."""
-        limits, push = self._limits, self._hub.push
+        limits = self._limits
         while True:
             mine.waits(limits.send, reading=True)
             try:
@@ -74,7 +74,7 @@ class Streams:
                 return
             mine.waits(math.inf)
             try:
-                answer = await watch.answer(orjson.loads(line), push)
+                answer = await watch.answer(orjson.loads(line))
             except ValueError as error:
                 self._hub.refused.labels("line").inc()
                 answer = said(error if isinstance(error, ClewError) else DataError("the line is not JSON"))

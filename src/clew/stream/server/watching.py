@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import torch
@@ -10,12 +9,13 @@ import torch
 from clew import tree
 from clew.cells import Recurrence
 from clew.diagnose.flow import layers_of, parts_of, watched
-from clew.errors import ClewError, DataError
+from clew.errors import ClewError
 from clew.models import Single
 from clew.models.detector import Detector
-from clew.stream.batcher import Batcher
+from clew.stream.server.hub import Hub
 
 UNITS = 64  # of a layer's state that are shown
+SHOWN = 1000  # steps of a line whose gates are shown: the loop waits for them
 
 
 class Watch:
@@ -25,16 +25,17 @@ class Watch:
     beside it another stream reads a changed one, so that each later answer tells how far the two are apart still.
     """
 
-    def __init__(self, batcher: Batcher, stream: int) -> None:
-        self._batcher, self._stream, self._on = batcher, stream, False
+    def __init__(self, hub: Hub, stream: int) -> None:
+        self._hub, self._batcher, self._stream, self._on = hub, hub.batcher, stream, False
         self._twin: int | None = None
         self._apart = 0.0
 
-    async def answer(self, line: Any, push: Callable[[int, Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    async def answer(self, line: Any) -> dict[str, Any]:
         """What to say to a line. Raises DataError where it is not what the model reads."""
         if not isinstance(line, dict) and not self._on and self._twin is None:  # nearly always
-            answer = await push(self._stream, line)
+            answer = await self._hub.push(self._stream, line)
             return {"step": self._batcher.steps(self._stream), **answer}
+        await self._hub.free()
         if line == {"reset": True}:
             self.close()
             self._batcher.reset(self._stream)
@@ -45,27 +46,29 @@ class Watch:
         marked = isinstance(line, dict) and set(line) == {"mark"}
         value = line["mark"] if marked else line
         if marked:
-            self._mark(value)
+            await self._mark(value)
         gates = self._gates(value) if self._on else {}
-        answer = await push(self._stream, value)
+        answer = await self._hub.push(self._stream, value)
         if self._twin is not None and not marked:
-            self._batcher.push({self._twin: value})
+            await self._hub.push(self._twin, value)
+        await self._hub.free()
         return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen(), **gates}
 
     def close(self) -> None:
         """Let the second stream leave."""
         if self._twin is not None:
-            self._batcher.leave(self._twin)
+            self._hub.leave(self._twin)
             self._twin = None
 
-    def _mark(self, value: Any) -> None:
+    async def _mark(self, value: Any) -> None:
         """A second stream that reads something else."""
         self.close()
         twin = self._batcher.join(self._batcher.snapshot(self._stream))
-        found = self._batcher.push({twin: _changed(value)})[twin]
-        if isinstance(found, DataError):
-            self._batcher.leave(twin)
-            raise found
+        try:
+            await self._hub.push(twin, _changed(value))
+        except ClewError:
+            self._hub.leave(twin)
+            raise
         self._twin = twin
 
     def _felt(self, marked: bool) -> dict[str, Any]:
@@ -84,7 +87,7 @@ class Watch:
         """What the gates of each layer say at the last step of a line, from 0 to 1."""
         model, state = self._batcher.trained.model, self._batcher.state(self._stream)
         x_TI = self._batcher.peek(self._stream, value)
-        if not isinstance(model, Single) or not isinstance(model.body, Recurrence) or not len(x_TI):
+        if not isinstance(model, Single) or not isinstance(model.body, Recurrence) or not 0 < len(x_TI) <= SHOWN:
             return {}
         state = state[0] if isinstance(model, Detector) else state
         with watched(model.body) as given:
