@@ -152,7 +152,8 @@ def test_what_cannot_be_exported(every_run: dict[str, Path], tmp_path: Path, run
         assert said.code == 2
         assert "hint: " in said.err
     assert "unknown kind 'C'" in run_clew("export", every_run["tag"], "--to", "C").err
-    assert "no name for C" in run_clew("export", every_run["tag"], "--to", "c", "--name", "My net").err
+    for name in ("My net", "double", "main"):
+        assert "no name for C" in run_clew("export", every_run["tag"], "--to", "c", "--name", name).err
     (tmp_path / "file").touch()
     assert "is a file" in run_clew("export", every_run["tag"], "--to", "c", "--out", tmp_path / "file").err
     both = Single(Bidirectional(Elman(3, 4), Elman(3, 4)), NumberHead(8, 2))

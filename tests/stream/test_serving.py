@@ -99,6 +99,9 @@ def test_streams_outlive_a_server(every_run: dict[str, Path], tmp_path: Path) ->
     with server(run, folder=tmp_path / "kept") as url:
         with websocket(url, name) as line:
             assert json.loads(line.recv()) == {"session": name, "steps": session.steps}
+            assert len(list((tmp_path / "kept").iterdir())) == 1  # a power cut now would lose nothing
+            with websocket(url, name) as other:
+                assert "goes on elsewhere" in json.loads(other.recv())["error"]["what"]
             line.send(json.dumps([0.7, 0.7]))
             assert json.loads(line.recv()) == {"step": session.steps + 1, **session.push([0.7, 0.7])}
         with websocket(url, name) as line:  # it was taken up, and then left
@@ -142,6 +145,10 @@ def test_a_port_that_is_taken(every_run: dict[str, Path], run_clew) -> None:
         answer = run_clew("serve", every_run["regress"], "--port", taken.getsockname()[1])
     assert answer.code == 2
     assert "cannot be listened on" in answer.err
+    answer = run_clew("serve", every_run["regress"], "--host", "192.0.2.7", "--token", "secret", "--port", 0)
+    assert "choose another --host" in answer.err
+    answer = run_clew("serve", every_run["regress"], "--port", 0, "--sessions", every_run["regress"] / "recipe.toml")
+    assert (answer.code, "choose another --sessions" in answer.err) == (2, True)
     answer = run_clew("serve", every_run["translate"], "--port", 0)
     assert answer.code == 2
     assert "reads a whole source" in answer.err

@@ -52,7 +52,7 @@ def export(
         print(f"not compared: {certificate['why']}")
     else:
         steps, difference = certificate["steps"], certificate["difference"]
-        print(f"compared on {steps:,} steps of {certificate['on']}: {difference:.1e} of the outputs' spread at most")
+        print(f"compared on {steps:,} steps of {certificate['on']}: {difference:.1e} of an answer's size at most")
     for metric, own in certificate.get("metrics", {}).get("model", {}).items():
         print(f"{metric}: {own:.4g}, exported {certificate['metrics']['exported'][metric]:.4g}")
     say(", ".join(str(folder / file) for file in [*files, "certificate.json"]))

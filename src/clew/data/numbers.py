@@ -92,7 +92,7 @@ class NumberInput:
         assert self.scaler is not None, "fit comes first"
         if raw.shape[1] != self.channels:
             raise DataError(f"has {raw.shape[1]} channels, the model reads {self.channels}")
-        return self.scaler.apply(raw).astype(np.float32)
+        return self.scaler.single(raw)
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         """The step that a line of a stream brings, or the steps of a chunk of it; see `steps_of_line`."""
@@ -154,7 +154,10 @@ def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:
     if isinstance(value, Mapping):
         for name in names:
             if name not in value:
-                raise DataError("missing", column=name, hint=did_you_mean(name, value) if value else None)
+                hint = f"the model reads {', '.join(names)}"
+                for other in (str(other) for other in value if other not in names):
+                    hint = f"'{other}' is no column that the model reads; {did_you_mean(other, names)}"
+                raise DataError("missing", column=name, hint=hint)
         value = [value[name] for name in names]
     elif isinstance(value, int | float):
         value = [value]

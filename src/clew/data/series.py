@@ -34,6 +34,15 @@ class Scaler:
         out_TC /= self.std
         return out_TC
 
+    def single(self, values_TC: np.ndarray) -> np.ndarray:
+        """As `apply`, in single precision. Raises DataError where a number does not fit into that."""
+        try:
+            with np.errstate(over="raise"):
+                return self.apply(values_TC).astype(np.float32)
+        except FloatingPointError as error:
+            worst = values_TC.flat[int(np.abs(self.apply(values_TC)).argmax())]
+            raise DataError(f"{worst:g} is beyond what the model can be told", hint="is its unit right?") from error
+
     def invert(self, values: np.ndarray, columns: Sequence[int] | None = None) -> np.ndarray:
         """Back to the data's own units. `columns` are those that the last axis holds; None for all."""
         which = slice(None) if columns is None else list(columns)

@@ -137,7 +137,7 @@ class Forecaster:
         return np.empty((0, len(self.plan.columns)))
 
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
-        return self.plan.scaler.apply(steps_of_line(value, self.plan.columns)).astype(np.float32), None
+        return self.plan.scaler.single(steps_of_line(value, self.plan.columns)), None
 
     def answer(self, heard: Heard, horizon: int = 0) -> dict[str, Any]:
         horizon = horizon or self.plan.horizon

@@ -20,6 +20,11 @@ from clew.training.files import write_atomic
 
 WEIGHTS = ("float32", "int8")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+TAKEN = re.compile(
+    "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register"
+    "|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while"
+    "|main|larger|sigmoid|smaller"
+)
 
 HEADER = """/* {title}
  * inputs:  {inputs}
@@ -139,8 +144,10 @@ def to_c(plain: Plain, name: str = "model", title: str = "", weights: str = "flo
         NotCausalError: the model needs the future.
         ClewError: its step has an operation that there is no C for.
     """
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"'{name}' is no name for C", hint="small letters, digits and _, a letter first")
+    if not NAME.fullmatch(name) or TAKEN.fullmatch(name):
+        raise ConfigError(
+            f"'{name}' is no name for C", hint="small letters, digits and _, a letter first, and no word of C's own"
+        )
     program = CProgram(weights)
     taken = take_down(plain, 1, program)
     program.write(taken)

@@ -30,10 +30,17 @@ def compiled(source: CSource, folder: Path, flags: Sequence[str] = STRICT) -> Pa
         raise ClewError("no C compiler was found", hint="install gcc")
     source.save(folder)
     files = [name for name in source.files if name.endswith(".c")]
-    said = subprocess.run([found, *flags, *files, "-o", "main", "-lm"], cwd=folder, capture_output=True, text=True)
-    if said.returncode:
-        raise ClewError(f"the exported C does not compile: {said.stderr.strip().splitlines()[0]}")
+    _run(folder, [found, *flags, *files, "-o", "main", "-lm"])
     return folder / "main"
+
+
+def _run(folder: Path, command: list[str]) -> None:
+    """Raises ClewError where the compiler refuses."""
+    said = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if said.returncode:
+        first = next((line for line in said.stderr.splitlines() if "error:" in line), said.stderr.strip()[:200])
+        what = f"the exported C does not compile: {first.partition('error: ')[2] or first}"
+        raise ClewError(what, hint="a --name that the C library has is none; else please report this")
 
 
 def answered(program: Path, x_TI: np.ndarray) -> np.ndarray:
@@ -60,7 +67,7 @@ def code_size(source: CSource) -> int:
     with tempfile.TemporaryDirectory() as folder:
         source.save(Path(folder))
         name = next(file for file in source.files if file.endswith(".c") and file != "main.c")
-        subprocess.run([found, "-std=c99", "-Os", "-c", name, "-o", "a.o"], cwd=folder, check=True, capture_output=True)
+        _run(Path(folder), [found, "-std=c99", "-Os", "-c", name, "-o", "a.o"])
         said = subprocess.run([size, "a.o"], cwd=folder, check=True, capture_output=True, text=True).stdout
     return max(0, int(said.splitlines()[1].split()[0]) - source.weights)
 

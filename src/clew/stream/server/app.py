@@ -75,7 +75,11 @@ def make_app(
             raise HTTPException(403, "this page may not ask here")
         if not limits.admits(request.headers, request.query_params):
             hub.refused.labels("token").inc()
-            raise HTTPException(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(
+                401,
+                "the token is missing or wrong: say Authorization: Bearer TOKEN, or ?token=TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
 
     async def page(request: Request) -> Response:
         if not limits.trusts(request.headers, host):
@@ -109,7 +113,7 @@ def make_app(
             asked = orjson.loads(body)
             value, horizon = asked["value"], int(asked.get("horizon", 0))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HTTPException(400, 'the body must be JSON: {"value": ...}') from error
+            raise HTTPException(400, 'the body must be {"value": ...} in JSON, which has no NaN') from error
         if not 0 <= horizon <= 100_000:
             raise HTTPException(400, "horizon must be between 0 and 100,000")
         loop = asyncio.get_running_loop()

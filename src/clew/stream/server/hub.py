@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from clew.errors import ClewError, DataError, RunError
 from clew.stream.batcher import Batcher
 from clew.stream.server.limits import Limits
-from clew.tasks.base import Streamed
+from clew.tasks.base import Streamed, say
 from clew.training.files import write_atomic
 
 NAME = re.compile(r"[0-9a-f]{32}")
@@ -32,6 +32,7 @@ class Hub:
         self.trained, self.limits, self.folder = trained, limits, folder
         self.batcher = Batcher(trained, limits.streams)
         self.draining = False
+        self._resumed: set[str] = set()
         self._waiting: list[tuple[int, Any, asyncio.Future[Any]]] = []
         self._called = False  # whether there will be a turn
         self._thread: asyncio.Future[Any] | None = None  # what reads a large batch, and holds the batcher until it has
@@ -60,11 +61,16 @@ class Hub:
             return self.batcher.join(), secrets.token_hex(16)
         file = self._file(name)
         if file is None or not file.is_file() or time.time() - file.stat().st_mtime > KEPT:
-            raise RunError("there is no stream of that name to go on from", hint="begin a new one")
+            what = "there is no stream of that name to go on from"
+            raise RunError(
+                what, hint="only those that are open when a server ends are kept, for a day: begin a new one"
+            )
         if file.stat().st_size > self.limits.frame + (1 << 26):
             raise RunError("the kept stream is too large", hint="begin a new one")
+        if name in self._resumed:
+            raise RunError("that stream goes on elsewhere", hint="begin a new one")
         stream = self.batcher.join(file.read_bytes())
-        file.unlink()
+        self._resumed.add(name)  # its file stays, lest a power cut takes both
         return stream, name
 
     def leave(self, stream: int, name: str = "") -> None:
@@ -73,12 +79,16 @@ class Hub:
             self._thread.add_done_callback(lambda _: self.leave(stream, name))
             return
         file = self._file(name)
-        if self.draining and file is not None and self.batcher.steps(stream):
+        if file is not None and self.draining and self.batcher.steps(stream):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(file, self.batcher.snapshot(stream))
-            except (OSError, ClewError):  # a full disk keeps no stream
+            except (OSError, ClewError) as error:  # a full disk keeps no stream
                 self.refused.labels("keep").inc()
+                say(f"the stream {name} is lost: {error}")
+        elif file is not None and name in self._resumed:
+            file.unlink(missing_ok=True)
+        self._resumed.discard(name)
         self.batcher.leave(stream)
 
     async def push(self, stream: int, value: Any) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Limits:
         if not self.token:
             return True
         given = headers.get("authorization", "")
-        given = given.removeprefix("Bearer ") if given.startswith("Bearer ") else query.get("token", "")
+        kind, _, said = given.partition(" ")
+        given = said if kind.lower() == "bearer" else query.get("token", "")
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     def trusts(self, headers: Mapping[str, str], host: str = "") -> bool:

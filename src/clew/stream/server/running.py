@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from clew.errors import ConfigError
+from clew.errors import ClewError, ConfigError
 from clew.stream.server.app import make_app
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
 from clew.tasks.base import Streamed, say
+from clew.training.files import write_atomic
 
 UNREAD = 1 << 17  # bytes of answers that the system holds for a connection: what a slow reader may cost
 
@@ -49,6 +51,8 @@ def serve(
         ConfigError: the port is taken, or open to others without a token.
         NotCausalError: the model needs the future.
     """
+    if folder is not None:
+        _writable(folder)
     server, bound = prepared(trained, limits, host=host, port=port, task=task, folder=folder)
     shown = f"[{host}]" if ":" in host else host
     say(f"http://{shown}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
@@ -77,6 +81,19 @@ def prepared(
     return Server(config, app.state.hub), _bound(host, port)
 
 
+def _writable(folder: Path) -> None:
+    """Raises ConfigError where no stream could be kept: better now than when the server ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / ".writable", b"")
+        (folder / ".writable").unlink()
+    except (OSError, ClewError) as error:
+        why = error.what if isinstance(error, ClewError) else f"cannot be made: {error.strerror}"
+        raise ConfigError(
+            f"streams cannot be kept here: {why}", file=folder, hint="choose another --sessions"
+        ) from error
+
+
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
@@ -88,5 +105,6 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         reason = error.strerror or str(error)
-        raise ConfigError(f"{host}:{port} cannot be listened on: {reason}", hint="choose another --port") from error
+        hint = "choose another --port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "choose another --host"
+        raise ConfigError(f"{host}:{port} cannot be listened on: {reason}", hint=hint) from error
     return found

@@ -17,6 +17,7 @@ from clew.stream.server.limits import Limits
 from clew.stream.server.patience import POLICY, Connection, Patience
 from clew.stream.server.watching import Watch
 
+NO_JSON = DataError("the line is not JSON", hint="a number, a list or an object; there is no NaN in JSON")
 LATER = 1013  # the code of a websocket that is closed as there are too many
 
 
@@ -60,7 +61,7 @@ class Streams:
             hub.leave(stream, name)
 
     async def _talk(self, mine: Connection, watch: Watch, answer: Any, receive: Receive, send: Send) -> None:
-        """Until the other side has gone, or says bytes, which are no line."""
+        """Until the other side has gone."""
         limits = self._limits
         while True:
             mine.waits(limits.send, reading=True)
@@ -69,15 +70,16 @@ class Streams:
             except (OSError, RuntimeError):  # it has gone, or has been closed
                 return
             mine.waits(limits.idle)
-            line = (await receive()).get("text")
-            if line is None:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
                 return
+            line = message.get("text") or message.get("bytes") or ""  # JSON either way
             mine.waits(math.inf)
             try:
                 answer = await watch.answer(orjson.loads(line))
             except ValueError as error:
                 self._hub.refused.labels("line").inc()
-                answer = said(error if isinstance(error, ClewError) else DataError("the line is not JSON"))
+                answer = said(error if isinstance(error, ClewError) else NO_JSON)
 
 
 def as_text(answer: Any) -> str:

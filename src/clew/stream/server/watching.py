@@ -63,6 +63,7 @@ class Watch:
     async def _mark(self, value: Any) -> None:
         """A second stream that reads something else."""
         self.close()
+        self._batcher.peek(self._stream, value)  # refuses what it does not read, as it was said
         twin = self._batcher.join(self._batcher.snapshot(self._stream))
         try:
             await self._hub.push(twin, _changed(value))
