@@ -47,7 +47,16 @@ def test_a_stream_is_a_session(model: Any) -> None:
         for line in LINES:
             expected = session.push(line)
             assert said(socket, line) == {"step": session.steps, **expected}
-        for wrong in ("no json", "[1]", '"text"', "[NaN, 1]", "[1e300, 1]", "null", "[" * 100_000):
+        for wrong in (
+            "no json",
+            "[1]",
+            '"text"',
+            "[NaN, 1]",
+            "[1e300, 1]",
+            "null",
+            "[" * 100_000,
+            '{"a":' * 980 + "1" + "}" * 980,
+        ):
             assert "what" in said(socket, wrong)["error"]
         assert said(socket, LINES[0]) == {"step": session.steps + 1, **session.push(LINES[0])}
         socket.send_bytes(json.dumps(LINES[3]).encode())
@@ -183,7 +192,9 @@ def test_whom_it_lets_in(model: Any) -> None:
             else:
                 with pytest.raises(WebSocketDisconnect), served.websocket_connect(path, headers={"Origin": origin}):
                     pass
-    assert served.get("/model", headers={**good, "Host": "evil.org"}).status_code == 403  # a name that leads here
+    for host in ("evil.org", "evil.org@localhost", "[::1", "["):  # names that lead here, and no names
+        assert served.get("/model", headers={**good, "Host": host}).status_code == 403
+    assert served.get("/model", headers={**good, "Origin": "http://["}).status_code == 403
 
 
 def test_limits_of_streams_and_time(model: Any) -> None:

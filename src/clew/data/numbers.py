@@ -155,7 +155,8 @@ def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:
         for name in names:
             if name not in value:
                 hint = f"the model reads {', '.join(names)}"
-                for other in (str(other) for other in value if other not in names):
+                other = next((str(other)[:60] for other in value if other not in names), None)
+                if other is not None:
                     hint = f"'{other}' is no column that the model reads; {did_you_mean(other, names)}"
                 raise DataError("missing", column=name, hint=hint)
         value = [value[name] for name in names]

@@ -149,7 +149,7 @@ class Hub:
 def _size(value: Any) -> int:
     """About how much a line has to be read."""
     if isinstance(value, dict):
-        return sum(map(_size, value.values()))
+        return sum(16 * len(part) if isinstance(part, dict | list | str) else 1 for part in value.values())
     if isinstance(value, list) and value and isinstance(value[0], list | dict):
         return 16 * len(value)
     return len(value) if isinstance(value, str | list) else 1

@@ -55,8 +55,10 @@ class Limits:
 
         On loopback the Host must be loopback too, so that no name of a stranger's leads here.
         """
-        named = headers.get("host", "")
-        if host in LOOPBACK and urlsplit(f"//{named}").hostname not in LOOPBACK:
+        named, origin = headers.get("host", ""), headers.get("origin")
+        try:
+            if host in LOOPBACK and ("@" in named or urlsplit(f"//{named}").hostname not in LOOPBACK):
+                return False
+            return origin is None or origin in self.origins or urlsplit(origin).netloc == named
+        except ValueError:  # no address at all
             return False
-        origin = headers.get("origin")
-        return origin is None or origin in self.origins or urlsplit(origin).netloc == named
