@@ -7,6 +7,7 @@ exits with 2. Programmers' mistakes stay `assert`s and keep their traceback.
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 
@@ -66,6 +67,15 @@ class TrainingError(ClewError):
 
 class NotCausalError(ClewError):
     """A model that needs the future was asked to stream, decode or feed itself."""
+
+
+def shortly(value: object) -> str:
+    """What a user gave, as a message can hold it: however long or deep."""
+    return _SHORTLY.repr(value)
+
+
+_SHORTLY = reprlib.Repr()
+_SHORTLY.maxstring = _SHORTLY.maxother = _SHORTLY.maxlong = 40
 
 
 class read_back:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from test_carried import STREAMS, WHOLE, line, near
 
 import clew
 from clew import tree
+from clew.data.series import Scaler
 from clew.errors import ClewError, DataError, NotCausalError, RunError
 from clew.stream import Batcher, Session
 from clew.stream.batcher import FullError
+from clew.stream.engine import Engine
 from clew.stream.slots import SIZES, _size
 
 
@@ -57,7 +60,7 @@ def test_streams_that_come_and_go_and_poisoned_ones(every_run: dict[str, Path]) 
                 poisoned.add(stream)
                 for leaf in batcher._slots.leaves:
                     if leaf.dtype.kind == "f":
-                        leaf[stream] = np.nan
+                        leaf[batcher._slot(stream)] = np.nan
             else:
                 alone[stream] = Session(model)
         for stream in draws.permutation([*alone, *poisoned])[:5].tolist():
@@ -90,6 +93,38 @@ def test_numbers_in_numbers_out(every_run: dict[str, Path]) -> None:
     assert batcher.step(streams[:0], rows[:0]).shape == (0, 1)
     with pytest.raises(DataError, match="3 streams of 1 numbers"):
         batcher.step(streams[:3], np.zeros((3, 2)))
+    with pytest.raises(DataError, match="asked for twice"):
+        batcher.step(streams[[0, 1, 0]], rows)
+    steps = batcher.steps(int(streams[0]))
+    assert np.isnan(batcher.step(streams[:1], np.array([[1e39]]))).all()  # more than single precision holds
+    assert batcher.steps(int(streams[0])) == steps
+
+
+def test_units_in_numbers_out(every_run: dict[str, Path]) -> None:
+    model = clew.load(every_run["generate"])
+    batcher = Batcher(model, 2)
+    stream, session = batcher.join(), Session(model)
+    units = model.from_line("the")[0]
+    answers = [batcher.step([stream], unit[None])[0] for unit in units]
+    session.push("the")
+    np.testing.assert_allclose(answers[-1], np.exp(session._carried.last), rtol=1e-4, atol=1e-6)
+    for wrong in (-1, len(batcher.outputs), 1.5, np.nan):
+        with pytest.raises(DataError, match="whole numbers 0 to"):
+            batcher.step([stream], np.array([[wrong]]))
+    assert batcher.steps(stream) == 3
+
+
+def test_numbers_far_from_0(every_run: dict[str, Path]) -> None:
+    """Raw numbers are standardised in double precision: a time in seconds since 1970 is one."""
+    model = clew.load(every_run["forecast"])
+    model.plan = replace(model.plan, scaler=Scaler(np.array([1.7e9]), np.array([0.5])))
+    batcher, session = Batcher(model, 2, horizon=1), Session(model, horizon=1)
+    stream = batcher.join()
+    for value in (1.7e9 + 0.125, 1.7e9 - 0.75):
+        expected = session.push(value)["forecast"][0]
+        assert batcher.step([stream], np.array([[value]]))[0, 0] == pytest.approx(expected, abs=64.0)  # float32 there
+    for ours, leaf in zip(tree.leaves(batcher.state(stream)), tree.leaves(session.state), strict=True):
+        torch.testing.assert_close(ours, leaf, rtol=1e-4, atol=1e-5)
 
 
 def test_joining_leaving_and_time(every_run: dict[str, Path]) -> None:
@@ -114,24 +149,25 @@ def test_joining_leaving_and_time(every_run: dict[str, Path]) -> None:
     batcher.push({one: [0.0, 0.0]})
     assert batcher.expire(0.01) == [again]
     assert len(batcher) == 1
-    for gone in (lambda: batcher.push({again: [1.0, 2.0]}), lambda: batcher.snapshot(again)):
-        with pytest.raises(ClewError, match=f"there is no stream {again}"):
-            gone()
+    assert f"there is no stream {again}" in str(batcher.push({again: [1.0, 2.0]})[again])
+    with pytest.raises(ClewError, match=f"there is no stream {again}"):
+        batcher.snapshot(again)
     with pytest.raises(RunError):
         batcher.join(b"nothing")
     assert len(batcher) == 1
 
 
 def test_from_many_threads(every_run: dict[str, Path]) -> None:
-    """A stream's answers come in the order of its lines, and are its own."""
+    """Short lines and long ones, in slots that have had other owners: a stream's answers are its own."""
     model = clew.load(every_run["regress"])
     batcher = Batcher(model, 16)
-    before = threading.active_count()
 
     def one(seed: int) -> list[Any]:
         stream = batcher.join()
-        futures = [batcher.submit(stream, line("regress", seed + t)) for t in range(20)]
-        found = [future.result(30) for future in futures]
+        found: list[Any] = []
+        for t in range(20):
+            given = line("regress", seed + t)
+            found.append(batcher.push_alone(stream, given) if t % 3 else batcher.push({stream: given})[stream])
         batcher.leave(stream)
         return found
 
@@ -141,16 +177,85 @@ def test_from_many_threads(every_run: dict[str, Path]) -> None:
         session = Session(model)
         for t, answer in enumerate(answers):
             near(answer, session.push(line("regress", seed + t)))
-    stream = batcher.join()
-    with pytest.raises(DataError):
-        batcher.submit(stream, "no numbers").result(30)
-    waiting = [batcher.submit(stream, [1.0, 2.0]) for _ in range(5)]
-    batcher.leave(stream)
-    batcher.close()
-    assert all(future.done() for future in waiting)
-    assert threading.active_count() <= before + 8
-    with pytest.raises(ClewError, match="no stream"):
-        batcher.submit(stream, [1.0, 2.0])
+
+
+def test_a_long_line_keeps_no_other_waiting(every_run: dict[str, Path]) -> None:
+    """While one stream reads by itself others go on, its own next line waits, and who leaves is not there after it."""
+    model, same = clew.load(every_run["regress"]), clew.load(every_run["regress"])
+    batcher, inside, go_on, push = Batcher(model, 3), threading.Event(), threading.Event(), Engine.push
+
+    def slow(*given: Any) -> Any:
+        inside.set()
+        assert go_on.wait(20)
+        return push(batcher._engine, *given)
+
+    long, other, leaves = batcher.join(), batcher.join(), batcher.join()
+    batcher._engine.push = slow
+    with ThreadPoolExecutor(3) as pool:
+        reads = pool.submit(batcher.push_alone, long, [[0.1, 0.2]] * 500)
+        gone = pool.submit(batcher.push_alone, leaves, [[0.1, 0.2]] * 500)
+        assert inside.wait(20)
+        near(batcher.push({other: [1.0, 2.0]})[other], alone(same, [1.0, 2.0]))
+        assert batcher.steps(long) == 0
+        batcher.leave(leaves)
+        owner = batcher.join()  # the slot of one whose line is being read
+        assert owner != leaves
+        follows = pool.submit(batcher.push, {long: [0.3, 0.4]})
+        go_on.set()
+        near(reads.result(20), alone(same, [[0.1, 0.2]] * 500))
+        near(follows.result(20)[long], alone(same, [[0.1, 0.2]] * 500, [0.3, 0.4]))
+        with pytest.raises(ClewError, match="no stream"):
+            gone.result(20)
+    assert batcher.steps(owner) == 0
+    near(batcher.push({owner: [1.0, 2.0]})[owner], alone(same, [1.0, 2.0]))
+
+
+def alone(model: Any, *lines: Any) -> Any:
+    """What a session says to the last of these."""
+    session = Session(model)
+    return [session.push(given) for given in lines][-1]
+
+
+def test_what_is_odd_about_a_line_is_its_own(every_run: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that is deeper than Python goes, a stream that has left, a fault of ours: the others are answered."""
+    model = clew.load(every_run["regress"])
+    batcher = Batcher(model, 4)
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    streams = [batcher.join() for _ in range(4)]
+    batcher.leave(streams[3])
+    read = type(model).from_line
+
+    def odd(self: Any, value: Any, before: Any = None) -> Any:
+        if value == "odd":
+            raise KeyError(value)
+        return read(self, value, before)
+
+    monkeypatch.setattr(type(model), "from_line", odd)
+    found = batcher.push(dict(zip(streams, [deep, [1.0, 2.0], "odd", [1.0, 2.0]], strict=True)))
+    near(found[streams[1]], alone(model, [1.0, 2.0]))
+    assert [type(found[streams[i]]) for i in (0, 2, 3)] == [DataError, KeyError, ClewError]
+
+
+def test_sessions_begun_by_many_threads_at_once(every_run: dict[str, Path]) -> None:
+    """They have one engine, and what it noted is the model's step."""
+    for _ in range(5):
+        model = clew.load(every_run["regress"])
+        start = threading.Barrier(4)
+
+        def one(model: Any = model, start: threading.Barrier = start) -> Session:
+            start.wait()
+            return Session(model)
+
+        with ThreadPoolExecutor(4) as pool:
+            sessions = [future.result(30) for future in [pool.submit(one) for _ in range(4)]]
+        assert len({id(session._engine) for session in sessions}) == 1
+        assert sessions[0]._engine._stepper is not None
+        x_TI, _ = model.from_line(line("regress", 0))
+        with torch.no_grad():
+            y = model.model(torch.from_numpy(x_TI)[None])[0][0]
+        np.testing.assert_allclose(sessions[0]._engine.read(sessions[0]._carried, x_TI), y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", WHOLE)

@@ -143,6 +143,13 @@ ATTACKS = {
     "another model": lambda t, m: (t, {**m, "model": "0" * 64}),
     "more said": lambda t, m: (t, {**m, "run": "rm -rf"}),
     "steps below 0": lambda t, m: (t, {**m, "steps": -1}),
+    "steps beyond counting": lambda t, m: (t, {**m, "steps": 1 << 70}),
+    "a format that is true": lambda t, m: (t, {**m, "format": True}),
+    "an infinite state": lambda t, m: ({k: v + torch.inf if k.startswith("state") else v for k, v in t.items()}, m),
+    "a prediction of another shape": lambda t, m: ({**t, "last": torch.zeros(1, 2, 3)}, m),
+    "a prediction of another type": lambda t, m: ({**t, "last": t["last"].double()}, m),
+    "a prediction that is none": lambda t, m: ({**t, "last": t["last"] * torch.nan}, m),
+    "sound for a model of numbers": lambda t, m: ({**t, "unread": torch.zeros(200)}, m),
     "steps that are true": lambda t, m: (t, {**m, "steps": True}),
     "a leaf missing": lambda t, m: ({k: v for k, v in t.items() if k != min(k for k in t if k.startswith("state"))}, m),
     "a leaf more": lambda t, m: ({**t, "state.9": torch.zeros(1)}, m),
@@ -162,6 +169,16 @@ def test_a_snapshot_of_a_stranger(attack: str, every_run: dict[str, Path]) -> No
     with pytest.raises(RunError):
         session.restore(rewritten(saved, ATTACKS[attack]))
     assert session.push(line("classify", 1)) == clean.push(line("classify", 1))
+
+
+@pytest.mark.parametrize("unread", [torch.zeros(1 << 12), torch.zeros(3), torch.full((300,), 1e9)])
+def test_sound_that_no_frames_have_left(unread: torch.Tensor, every_run: dict[str, Path]) -> None:
+    session = Session(clew.load(every_run["transcribe"]))
+    session.push(line("transcribe", 0))
+    saved = session.snapshot()
+    session.restore(rewritten(saved, lambda t, m: (t, m)))
+    with pytest.raises(RunError, match="no sound"):
+        session.restore(rewritten(saved, lambda t, m: ({**t, "unread": unread}, m)))
 
 
 def test_a_damaged_snapshot_is_refused(every_run: dict[str, Path], tmp_path: Path) -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from every_task import FAST
 from torch import nn
 
+import clew
 from clew.cells import RECURRENCES, Bidirectional, Elman, Pointwise, Residual, Stack
 from clew.data.series import Scaler
 from clew.errors import ClewError, ConfigError, NotCausalError
 from clew.models import Single
 from clew.models.heads.numbers import NumberHead
 from clew.stream import Stepper
-from clew.stream.export import c_proof, parity, to_c
+from clew.stream.export import c_proof, export_run, parity, to_c
 from clew.tasks.plain import Plain, unscaled
 
 compiles = pytest.mark.skipif(c_proof.compiler() is None, reason="there is no C compiler")
@@ -139,7 +142,7 @@ def test_int8_is_refused_where_it_costs_too_much(every_run: dict[str, Path], tmp
     assert metrics["model"].keys() == metrics["exported"].keys()
     assert metrics["model"] != metrics["exported"]
     worse = {name: 1.1 * value for name, value in metrics["model"].items()}
-    with pytest.raises(ConfigError, match=r"int8 makes mae worse by 10\.0%"):
+    with pytest.raises(ConfigError, match=r"int8 makes mae worse by 10%"):
         parity.refuse_worse({"model": metrics["model"], "exported": worse}, 0.05)
     parity.refuse_worse({"model": metrics["model"], "exported": worse}, 0.11)
     better = {"model": {"accuracy": 0.8}, "exported": {"accuracy": 0.9}}
@@ -154,6 +157,8 @@ def test_what_cannot_be_exported(every_run: dict[str, Path], tmp_path: Path, run
     assert "unknown kind 'C'" in run_clew("export", every_run["tag"], "--to", "C").err
     for name in ("My net", "double", "main"):
         assert "no name for C" in run_clew("export", every_run["tag"], "--to", "c", "--name", name).err
+    for name in ("../x", "a/b", ".", ""):
+        assert "no name of a file" in run_clew("export", every_run["tag"], "--name", name).err
     (tmp_path / "file").touch()
     assert "is a file" in run_clew("export", every_run["tag"], "--to", "c", "--out", tmp_path / "file").err
     both = Single(Bidirectional(Elman(3, 4), Elman(3, 4)), NumberHead(8, 2))
@@ -161,13 +166,39 @@ def test_what_cannot_be_exported(every_run: dict[str, Path], tmp_path: Path, run
         to_c(Plain(both, ["a", "b", "c"], ["u", "v"], unscaled(OUTPUTS), INPUTS))
 
 
+@compiles
+def test_what_single_precision_cannot_tell_apart_is_refused(
+    every_run: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds since 1970 that vary by one: the certificate says how far off they are, and which column it is."""
+    run = every_run["regress"]
+    source = clew.load(run).source
+    far = clew.load(run)
+    far.source = replace(source, scaler=Scaler(source.scaler.mean + np.array([0.0, 1.7e9]), source.scaler.std))
+    monkeypatch.setattr(export_run.__globals__["parity"], "tables_of", lambda *_: [])
+    monkeypatch.setitem(export_run.__globals__, "load", lambda _: far)
+    with pytest.raises(ClewError, match=r"off the model(.|\n)*'2' lies around 1.7e\+09"):
+        export_run(str(run), to="c")
+
+
+@pytest.mark.parametrize("to", ["c", "onnx"])
+def test_words_with_their_letters_are_refused_in_words(to: str, tmp_path: Path, run_clew) -> None:
+    (tmp_path / "a.conll").write_text("".join(f"the O\ncat{i} N\n\n" for i in range(24)))
+    settings = {**FAST, "task": "tag", "source_unit": "word+character", "steps": 1, "letters": 4}
+    clew.train(tmp_path / "a.conll", tmp_path / "run", **settings)
+    said = run_clew("export", tmp_path / "run", "--to", to)
+    assert (said.code, len(said.err.splitlines())) == (2, 2)
+    assert "a word with its letters" in said.err
+
+
 def test_a_name_is_no_code(tmp_path: Path) -> None:
     """What a file calls its columns stands in a comment, and cannot end it."""
     model = Single(Stack(Elman(1, 2)), NumberHead(2, 1)).eval()
-    names = ["*/ int main(void) { return 1; } /*\n#error"]
+    names = ["*/ int main(void) { return 1; } /*\n#error ??/ \u03b1"]
     source = to_c(Plain(model, names, names, lambda y: y, Scaler(np.zeros(1), np.ones(1))))
     assert source.files["model.h"].count("*/") == 4
     assert "\n#error" not in source.files["model.h"]
+    assert "??" not in source.files["model.h"]
 
 
 # ----------------------------------------------------------------------------------------------------------------- ONNX

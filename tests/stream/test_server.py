@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from starlette.websockets import WebSocketDisconnect
 import clew
 from clew.errors import ConfigError
 from clew.stream import Session
-from clew.stream.server import Limits, make_app
+from clew.stream.server import Limits, app, make_app
 from clew.stream.server.hub import Hub
+from clew.stream.server.watching import Watch
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LINES = [[0.1, 0.2], [[0.3, -0.4], [0.0, 1.0]], {"1": 0.5, "2": 0.5}, [0.2, 0.1]]
@@ -56,6 +59,8 @@ def test_a_stream_is_a_session(model: Any) -> None:
             "null",
             "[" * 100_000,
             '{"a":' * 980 + "1" + "}" * 980,
+            "[" * 1000 + "]" * 1000,
+            "[[" + "[" * 1000 + "]" * 1000 + ",1]]",
         ):
             assert "what" in said(socket, wrong)["error"]
         assert said(socket, LINES[0]) == {"step": session.steps + 1, **session.push(LINES[0])}
@@ -65,38 +70,63 @@ def test_a_stream_is_a_session(model: Any) -> None:
         assert said(socket, LINES[0]) == {"step": 1, **Session(model).push(LINES[0])}
 
 
-def test_a_long_chunk_keeps_nobody_waiting(model: Any) -> None:
-    """While a chunk is read on a thread, others join and leave without holding up the loop."""
-    hub = Hub(model, Limits())
-    inside, go_on, push = threading.Event(), threading.Event(), hub.batcher.push
+def test_a_long_chunk_keeps_nobody_waiting(model: Any, every_run: dict[str, Path]) -> None:
+    """While a chunk is read on a thread, others join, say something and leave."""
+    hub, session = Hub(model, Limits()), Session(clew.load(every_run["regress"]))
+    inside, go_on, push = threading.Event(), threading.Event(), hub.batcher._engine.push
 
-    def slow(values: Any) -> Any:
-        with hub.batcher.lock:  # as a chunk that takes long
-            inside.set()
-            assert go_on.wait(20)
-            return push(values)
+    def slow(*given: Any) -> Any:
+        inside.set()
+        assert go_on.wait(20)
+        return push(*given)
 
     async def talk() -> None:
-        stream, _ = await hub.join()
-        gone, _ = await hub.join()
-        hub.batcher.push = slow
-        chunk = asyncio.create_task(hub.push(stream, [[0.1, 0.2]] * 5000))
+        (stream, _), (other, _) = hub.join(), hub.join()
+        hub.batcher._engine.push = slow
+        chunk = asyncio.create_task(hub.push(stream, [[0.1, 0.2]] * 500, 5000))
         assert await asyncio.to_thread(inside.wait, 20)
-        hub.batcher.push = push
-        joins = asyncio.create_task(hub.join())
-        hub.leave(gone)
-        await asyncio.sleep(0.05)  # the loop goes round
-        assert not joins.done()
+        assert await hub.push(other, [0.3, 0.4], 10) == pytest.approx(session.fork().push([0.3, 0.4]))
+        hub.leave(other)
+        other, _ = hub.join()
+        watch = Watch(hub, other)
+        assert await watch.answer({"reset": True}, 15) == {"step": 0}
+        assert "state" in await watch.answer({"watch": True}, 15)
         assert not chunk.done()
         go_on.set()
-        session = Session(model)
-        assert await chunk == session.push([[0.1, 0.2]] * 5000)
-        other, _ = await joins
-        assert other != stream
+        assert await chunk == pytest.approx(session.push([[0.1, 0.2]] * 500))
         assert len(hub.batcher) == 2
-        assert await hub.push(stream, [0.3, 0.4]) == session.push([0.3, 0.4])
+        assert await hub.push(stream, [0.3, 0.4], 10) == pytest.approx(session.push([0.3, 0.4]))
 
     asyncio.run(talk())
+    hub.close()
+
+
+def test_what_was_kept_too_long_is_deleted(model: Any, tmp_path: Path) -> None:
+    old, new, other = (tmp_path / name for name in (f"{'a' * 32}.snapshot", f"{'b' * 32}.snapshot", "mine.snapshot"))
+    for file in (old, new, other):
+        file.write_bytes(b"")
+    for file in (old, other):
+        os.utime(file, (0, 0))
+    Hub(model, Limits(), tmp_path).close()
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])
+
+
+def test_predictions_that_wait(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may wait are told to come again; the others are answered."""
+    monkeypatch.setattr(app, "WAITING", 2)
+    go_on, push = threading.Event(), Session.push
+
+    def slow(self: Session, value: Any) -> Any:
+        assert go_on.wait(20)
+        return push(self, value)
+
+    monkeypatch.setattr(Session, "push", slow)
+    with client(model) as served, ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(served.post, "/predict", json={"value": LINES[0]}) for _ in range(3)]
+        first = next(as_completed(asked, 20)).result()
+        assert (first.status_code, first.headers["Retry-After"]) == (503, "1")
+        go_on.set()
+        assert sorted(one.result(20).status_code for one in asked) == [200, 200, 503]
 
 
 def test_text_and_several_streams(every_run: dict[str, Path]) -> None:
@@ -128,6 +158,14 @@ def test_what_a_page_looks_at(model: Any) -> None:
         for wrong in (None, True, [None]):
             assert "error" in said(socket, {"mark": wrong})
         assert "gates" not in said(socket, {"watch": False})
+
+
+def test_a_mark_in_a_loud_sound(every_run: dict[str, Path]) -> None:
+    with client(clew.load(every_run["transcribe"])).websocket_connect("/stream") as socket:
+        socket.receive_text()
+        loud = [0.9, -0.9] * 1000
+        assert said(socket, {"mark": loud})["felt"] == 1.0
+        assert "felt" in said(socket, loud)
 
 
 def test_a_mark_changes_nothing_of_the_stream(model: Any) -> None:

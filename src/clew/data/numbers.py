@@ -17,7 +17,7 @@ from clew.data.lists import sequences
 from clew.data.series import Scaler
 from clew.data.split import key_of_array
 from clew.data.table import Table, numeric, texts
-from clew.errors import DataError, did_you_mean
+from clew.errors import DataError, did_you_mean, shortly
 
 Layout = Literal["row", "wide", "lists", "images", "steps"]
 Scan = Literal["rows", "columns", "pixels"]
@@ -164,10 +164,10 @@ def numbers_of(value: Any, names: Sequence[str]) -> np.ndarray:
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != len(names):
         raise DataError(
-            f"expected {len(names)} numbers a step ({', '.join(names)}), got {value!r}",
+            f"expected {len(names)} numbers a step ({', '.join(names)}), got {shortly(value)}",
             hint=f"one JSON line a step: {{{', '.join(f'{name!r}: 1.0' for name in names)}}}".replace("'", '"'),
         )
     for name, number in zip(names, value, strict=True):
         if isinstance(number, bool) or not isinstance(number, int | float) or not abs(number) <= LARGEST:
-            raise DataError(f"{number!r} is not a finite number", column=name)
+            raise DataError(f"{shortly(number)} is not a finite number", column=name)
     return np.array(value, dtype=np.float64)

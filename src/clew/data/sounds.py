@@ -15,9 +15,10 @@ from clew.data.audio import SUFFIXES, LogMel, Sound, read_sound
 from clew.data.series import Scaler
 from clew.data.split import key_of_array
 from clew.data.table import TEXTS, Table, texts
-from clew.errors import DataError
+from clew.errors import DataError, shortly
 
 FILE = "file"  # the column of a table that is nothing but sound files
+MOST = 1.5  # a sample of a stream, a little clipped or not
 LINE = 'a line is a list of samples from -1 to 1, or {"samples": [...]}'
 
 
@@ -74,11 +75,11 @@ class AudioInput:
         if isinstance(value, Mapping):
             value = value.get("samples")
         if not isinstance(value, list):
-            raise DataError(f"expected samples, got {str(value)[:40]!r}", hint=LINE)
+            raise DataError(f"expected samples, got {shortly(value)}", hint=LINE)
         for sample in value:
             if isinstance(sample, bool) or not isinstance(sample, int | float):
-                raise DataError(f"{str(sample)[:40]!r} is no number", hint=LINE)
-            if not -1.5 <= sample <= 1.5:
+                raise DataError(f"{shortly(sample)} is no number", hint=LINE)
+            if not -MOST <= sample <= MOST:
                 raise DataError("samples must lie between -1 and 1", hint="divide 16-bit samples by 32768")
         samples = np.array(value, dtype=np.float32)
         frames, rest = self.front.frames(torch.from_numpy(samples), self.front.silence() if before is None else before)

@@ -13,7 +13,7 @@ from clew.data.lists import spelled, tokens
 from clew.data.split import same_input_keys
 from clew.data.table import Table, texts
 from clew.data.vocabulary import Vocabulary
-from clew.errors import DataError
+from clew.errors import DataError, shortly
 
 Raw = Any  # a text, or a list of words
 
@@ -75,7 +75,7 @@ class TextInput:
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
             return self.known.encode_tokens(value), None
         if not isinstance(value, str):
-            raise DataError(f"expected text, got {str(value)[:40]!r}", hint='a line is text, or {"text": "..."}')
+            raise DataError(f"expected text, got {shortly(value)}", hint='a line is text, or {"text": "..."}')
         if not self.cut:
             return self.known.encode(value), None
         words = value.split()

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,19 @@ import torch
 from torch import nn
 
 from clew import tree
-from clew.errors import ClewError
+from clew.data.audio import LogMel
+from clew.data.inputs import AudioInput
+from clew.errors import ClewError, ConfigError
 from clew.models import Single
+from clew.stream.recorder import blank
 from clew.stream.stepper import Stepper
 from clew.tasks.base import Heard, Streamed
 from clew.training.weights import pack
 from clew.tree import State
 
 _ENGINES: weakref.WeakValueDictionary[int, Engine] = weakref.WeakValueDictionary()  # by the id of their model
+_MAKING = threading.RLock()
+SLICE = 256  # steps that one stream is moved on before others have their turn
 
 
 @dataclass(eq=False)
@@ -46,7 +52,7 @@ class Carried:
 
 
 class Engine:
-    """Moves streams of one trained model, one at a time.
+    """Moves streams of one trained model, one at a time; different ones may be asked for by different threads.
 
     Args:
         trained: what `clew.load` gives.
@@ -61,9 +67,18 @@ class Engine:
         with torch.no_grad():
             self.initial: State = self.model.init_state(1)
         self.version = _version(trained)
+        self.fingerprint = _fingerprint(trained)
+        """Equal for equal models: of the weights and of what was found from the training part."""
         self._stepper = stepper_of(trained)
         self._holds: Carried | None = None
-        self._fingerprint = ""
+
+    @cached_property
+    @torch.no_grad()
+    def prediction(self) -> torch.Size:
+        """The shape of one."""
+        model, (device, dtype) = self.model, _kind(self.model)
+        x = blank(model, 1) if isinstance(model, Single) else torch.zeros(1, model.front.input_size)
+        return model(x[None].to(device, dtype if x.is_floating_point() else None))[0].shape[2:]
 
     def begin(self) -> Carried:
         """A stream before its first step."""
@@ -75,17 +90,21 @@ class Engine:
 
     def push(self, carried: Carried, value: Any, horizon: int = 0) -> dict[str, Any]:
         """What the task says to a line of the stream. Raises DataError; then the stream is as it was."""
-        with self.lock:
-            x, carried.unread = self.trained.from_line(value, carried.unread)
-            if not len(x):
-                return {}
-            before = carried.last
-            y = self.read(carried, x)
-            carried.steps += len(x)
-            return self.trained.answer(Heard(x, y, before, lambda k: self.roll(carried, k)), horizon) if len(y) else {}
+        x, carried.unread = self.trained.from_line(value, carried.unread)
+        if not len(x):
+            return {}
+        before = carried.last
+        y = self.read(carried, x)
+        carried.steps += len(x)
+        return self.trained.answer(Heard(x, y, before, lambda k: self.roll(carried, k)), horizon) if len(y) else {}
 
     def read(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
         """The predictions (T, ...) at these steps, and the state moved on."""
+        if len(x_TI) <= SLICE:
+            return self._read(carried, x_TI)
+        return np.concatenate([self._read(carried, x_TI[at : at + SLICE]) for at in range(0, len(x_TI), SLICE)])
+
+    def _read(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
         with self.lock:
             if self._stepper is None:
                 y = self._pass(carried, x_TI)
@@ -164,15 +183,6 @@ class Engine:
         leaves = [leaf.copy() for leaf in self.leaves(carried)]
         return Carried(leaves, carried.last, carried.unread, carried.steps)
 
-    @property
-    def fingerprint(self) -> str:
-        """Equal for equal models: of the weights and of what was found from the training part."""
-        if not self._fingerprint:
-            weights = pack(self.model.state_dict(), {})
-            plan = json.dumps(self.trained.to_json(), sort_keys=True).encode()
-            self._fingerprint = hashlib.sha256(hashlib.sha256(weights).digest() + plan).hexdigest()
-        return self._fingerprint
-
     def _hold(self, carried: Carried, stepper: Stepper) -> Stepper:
         if self._holds is not carried:
             if self._holds is not None:
@@ -185,10 +195,11 @@ class Engine:
 
 def engine_of(trained: Streamed) -> Engine:
     """The engine of a model, made anew where its weights are no longer those."""
-    engine = _ENGINES.get(id(trained))
-    if engine is None or engine.trained is not trained or engine.version != _version(trained):
-        _ENGINES[id(trained)] = engine = Engine(trained)
-    return engine
+    with _MAKING:
+        engine = _ENGINES.get(id(trained))
+        if engine is None or engine.trained is not trained or engine.version != _version(trained):
+            _ENGINES[id(trained)] = engine = Engine(trained)
+        return engine
 
 
 def stepper_of(trained: Streamed, batch_size: int = 1) -> Stepper | None:
@@ -210,3 +221,22 @@ def _version(trained: Streamed) -> tuple[Any, ...]:
     """Another one once a weight was changed or replaced."""
     model = trained.model
     return id(model), *((t.data_ptr(), t._version) for t in (*model.parameters(), *model.buffers()))
+
+
+def sound_of(trained: Streamed) -> LogMel | None:
+    """What makes frames of the samples that a model reads; None where it reads none."""
+    source = getattr(trained, "source", None)
+    return source.front if isinstance(source, AudioInput) else None
+
+
+def at_least_0(horizon: int) -> int:
+    """A horizon. Raises ConfigError."""
+    if horizon < 0:
+        raise ConfigError(f"horizon must be at least 0, got {horizon}")
+    return horizon
+
+
+def _fingerprint(trained: Streamed) -> str:
+    weights = pack(trained.model.state_dict(), {})
+    plan = json.dumps(trained.to_json(), sort_keys=True).encode()
+    return hashlib.sha256(hashlib.sha256(weights).digest() + plan).hexdigest()

@@ -9,6 +9,7 @@ whole.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from clew.tasks.plain import Plain
 from clew.tree import State
 
 Steps = Recurrence | Single | Plain
+_ALONE = threading.RLock()  # a cell's own step is exchanged while it is noted
 
 
 class Taken(NamedTuple):
@@ -48,7 +50,7 @@ def take_down(model: Steps, batch_size: int, program: Program) -> Taken:
         ClewError: the step has an operation that there is none for.
         NotCausalError: the model needs the future.
     """
-    with evaluating(model):
+    with _ALONE, evaluating(model):
         initial = model.init_state(batch_size)
         x = blank(model, batch_size)
         x = program.hold(x) if x.dtype == torch.int64 else program.rows(x)

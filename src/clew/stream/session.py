@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any, Self
 
 from clew.errors import RunError
-from clew.stream.engine import engine_of
+from clew.stream.engine import at_least_0, engine_of
 from clew.stream.snapshot import restored, snapshot
 from clew.tasks.base import Streamed
 from clew.tree import State
 
 
 class Session:
-    """The state of one stream; constant memory, however long it runs. Sessions of one model share its weights.
+    """The state of one stream; constant memory, however long it runs. Sessions of one model share its weights, and may
+    be used by different threads; one of them by one at a time.
 
     Args:
-        trained: what `clew.load` gives. A model that learns on gets new sessions; those that there are go on with the
-            weights that they began with.
+        trained: what `clew.load` gives. Once a model has learned on, begin new sessions.
         horizon: steps to forecast at each step; 0 for those of the run.
 
     Raises:
         NotCausalError: the model needs the future.
+        ConfigError: a horizon below 0.
 
     Example:
         >>> session = Session(clew.load("runs/co2"))
@@ -34,7 +35,7 @@ class Session:
     """
 
     def __init__(self, trained: Streamed, horizon: int = 0) -> None:
-        self.trained, self.horizon = trained, horizon
+        self.trained, self.horizon = trained, at_least_0(horizon)
         self._engine = engine_of(trained)
         self._carried = self._engine.begin()
 

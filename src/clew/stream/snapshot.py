@@ -6,15 +6,15 @@ anything of it is looked at, and it is refused unless it was made with the same 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from clew import tree
+from clew.data.audio import LogMel
+from clew.data.sounds import MOST
 from clew.errors import ClewError, RunError
-from clew.stream.engine import Carried, Engine
+from clew.stream.engine import Carried, Engine, sound_of
 from clew.training.weights import pack, unpack_bytes
 
 FORMAT = 1
@@ -42,7 +42,8 @@ def restored(engine: Engine, saved: bytes, file: object = None) -> Carried:
     if len(saved) > most:
         raise RunError(f"is no snapshot of this model: {len(saved):,} bytes, where {most:,} are the most", file=file)
     tensors, meta = unpack_bytes(saved, checked=True, file=file, hint="take the snapshot again")
-    if set(meta) != KEYS or type(meta["steps"]) is not int or meta["steps"] < 0:
+    whole = set(meta) == KEYS and type(meta["steps"]) is int and type(meta["format"]) is int
+    if not whole or not 0 <= meta["steps"] < 1 << 63:
         raise RunError("is no snapshot of a stream", file=file)
     if meta["format"] != FORMAT:
         raise RunError(f"has the format {meta['format']}, this version knows {FORMAT}", file=file)
@@ -56,15 +57,27 @@ def restored(engine: Engine, saved: bytes, file: object = None) -> Carried:
     except ClewError as error:
         raise RunError(error.what, file=file) from error
     leaves = [leaf.numpy() for leaf in tree.leaves(state)]
-    fits = all(leaf.shape == own.shape for leaf, own in zip(leaves, fresh.leaves, strict=True))
-    if not fits or any(_holds_nan(t) for t in (*tensors.values(), last, unread) if t is not None):
+    if not all(_fits(leaf, own) for leaf, own in zip(leaves, fresh.leaves, strict=True)):
         raise RunError("holds a state that no stream of this model has", file=file)
-    if fresh.last is not None and (last is None or last.shape != fresh.last.shape):
+    if last is None and fresh.last is not None:
         raise RunError("lacks the prediction that the stream was at", file=file)
-    if unread is not None and (unread.ndim != 1 or unread.dtype != torch.float32):
+    if last is not None and (last.shape != engine.prediction or last.dtype != torch.float32 or last.isnan().any()):
+        raise RunError("holds a prediction that this model does not make", file=file)
+    if unread is not None and not _is_sound(unread, sound_of(engine.trained)):
         raise RunError("holds something unread that is no sound", file=file)
     return Carried(leaves, None if last is None else last.numpy(), unread, meta["steps"])
 
 
-def _holds_nan(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and bool(np.isnan(value.numpy()).any())
+def _fits(leaf: np.ndarray, own: np.ndarray) -> bool:
+    """Whether a leaf can be one of a stream: infinite only where the state before the first step is."""
+    if leaf.shape != own.shape:
+        return False
+    return leaf.dtype.kind != "f" or bool(np.isfinite(leaf).all() or (np.isinf(own).any() and not np.isnan(leaf).any()))
+
+
+def _is_sound(unread: Tensor, front: LogMel | None) -> bool:
+    """Whether it can be what frames have left."""
+    if front is None or unread.ndim != 1 or unread.dtype != torch.float32:
+        return False
+    short = front.window_size - front.hop_size <= len(unread) < front.window_size
+    return short and bool((unread.abs() <= MOST).all())

@@ -27,7 +27,7 @@ from clew.data.batch import Example
 from clew.data.lists import is_key, lists_of_keys
 from clew.data.series import Scaler
 from clew.data.table import Table, kind
-from clew.errors import DataError, read_back
+from clew.errors import DataError, read_back, shortly
 from clew.metrics import Tokens
 from clew.models import Single, body_of
 from clew.models.heads.together import TogetherHead
@@ -92,7 +92,7 @@ class Composer(Continuer):
     def from_line(self, value: Any, before: Any = None) -> tuple[np.ndarray, Any]:
         keys = value.get("keys") if isinstance(value, Mapping) else value
         if not isinstance(keys, list) or not all(is_key(key) for key in keys):
-            raise DataError(f"expected keys, got {str(value)[:40]!r}", hint="a frame is a list of keys: [60, 64, 67]")
+            raise DataError(f"expected keys, got {shortly(value)}", hint="a frame is a list of keys: [60, 64, 67]")
         return _seen(_sounding([[int(key) for key in keys]], len(self.shares))), None
 
     def plain(self) -> Plain:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clew import tree
 from clew.data.series import Scaler
+from clew.errors import DataError
 from clew.models import Single
 from clew.tree import State
 
@@ -24,7 +25,7 @@ class Plain(nn.Module):
         inputs: what the I numbers of a step are called; one whole number where units are read.
         outputs: what the O numbers of an answer are called.
         says: predictions (B, ...) to answers (B, O).
-        scaler: of the inputs; None where units are read.
+        scaler: of the inputs; None where units are read, or numbers that are standardised already.
         opening: the steps (T, I) with which every stream begins, already standardised.
         units: how many units of text there are, where those are read.
         sizes: what a large difference of each answer is, in its own unit; 1 where nothing is said, as of probabilities.
@@ -46,7 +47,7 @@ class Plain(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.inputs, self.outputs, self.says = model, list(inputs), list(outputs), says
-        self.reads_units, self.opening, self.units = scaler is None, opening, units
+        self.reads_units, self.scaler, self.opening, self.units = units > 0, scaler, opening, units
         self.sizes = np.array([1.0] * len(self.outputs) if sizes is None else sizes)
         mean, std = (np.zeros(len(inputs)), np.ones(len(inputs))) if scaler is None else (scaler.mean, scaler.std)
         self.register_buffer("mean", torch.from_numpy(mean).float(), persistent=False)
@@ -64,14 +65,30 @@ class Plain(nn.Module):
 
     def step(self, x_BI: Tensor, state: State) -> tuple[Tensor, State]:
         """Answers (B, O) to raw numbers (B, I), and the state moved on."""
-        y, state = self.model.step(x_BI if self.reads_units else (x_BI - self.mean) / self.std, state)
+        y, state = self.model.step(x_BI if self.scaler is None else (x_BI - self.mean) / self.std, state)
         return self.says(y), state
 
     def forward(self, x_BTI: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Answers (B, T, O) to raw sequences, and the state after the last step."""
         state = self.init_state(len(x_BTI)) if state is None else state
-        y, state = self.model(x_BTI if self.reads_units else (x_BTI - self.mean) / self.std, state)
+        y, state = self.model(x_BTI if self.scaler is None else (x_BTI - self.mean) / self.std, state)
         return self.says(y.flatten(0, 1)).unflatten(0, x_BTI.shape[:2]), state
+
+    def read(self, raw: np.ndarray) -> np.ndarray:
+        """Raw numbers (..., I) as `inner` reads them: standardised in double precision, infinite where they are beyond
+        single precision. Raises DataError for what is no unit."""
+        if self.reads_units:
+            if not ((raw >= 0) & (raw == np.floor(raw))).all() or not (raw[..., 0] < self.units).all():
+                raise DataError(f"the units of text are the whole numbers 0 to {self.units - 1:,}")
+            return raw.astype(np.int64)
+        assert self.scaler is not None, "standardised already"
+        with np.errstate(over="ignore"):
+            return self.scaler.apply(raw).astype(np.float32)
+
+    def inner(self) -> Plain:
+        """The same from what `read` gives."""
+        sizes = self.sizes.tolist()
+        return Plain(self.model, self.inputs, self.outputs, self.says, None, self.opening, self.units, sizes)
 
     def blank(self, batch_size: int) -> Tensor:
         """An input (B, I) of zeros."""

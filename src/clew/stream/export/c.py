@@ -181,6 +181,7 @@ def to_c(plain: Plain, name: str = "model", title: str = "", weights: str = "flo
     main = MAIN.format(**common, room=max(256, 64 * len(plain.inputs)))
     files = {f"{name}.h": header, f"{name}.c": source, "main.c": main}
     state, stack = (sum(m.first.size * BYTES[m.kind] for m in some) for some in (program.carried, program.passing))
+    stack += 4 * program.sums
     return CSource(files, program.weight_bytes, state, stack)
 
 
@@ -196,6 +197,5 @@ def _first(memory: Memory) -> str:
 def _comment(names: Sequence[str], most: int = 40) -> str:
     """Names as a comment can hold them."""
     shown = ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
-    return (
-        "".join(c if c.isprintable() and c.isascii() else "?" for c in shown).replace("*/", "* /").replace("/*", "/ *")
-    )
+    plain = "".join(c if c.isprintable() and c.isascii() else "_" for c in shown)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("?", "? ").rstrip()  # ??/ is a character of C's own

@@ -75,13 +75,14 @@ class CProgram(Program):
     constants: list[str]
     carried: list[Memory]  # of the struct
     passing: list[Memory]  # of the stack
+    sums: int  # numbers of the largest product, on the stack as well
     weight_bytes: int
 
     def __init__(self, weights: str) -> None:
         self.weights, self.V = weights, 1
         self.memory: dict[int, Tensor] = {}
         self.entries: list[Entry] = []
-        self.lines, self.constants, self.carried, self.passing, self.weight_bytes = [], [], [], [], 0
+        self.lines, self.constants, self.carried, self.passing, self.sums, self.weight_bytes = [], [], [], [], 0, 0
         self._places: dict[int, str] = {}  # by an address: how C calls what lies there
         self._still: set[int] = set()  # whose numbers are not written down yet
         self._local: dict[int, str] = {}  # of the loop that is being written
@@ -249,6 +250,7 @@ class CProgram(Program):
         if call.op == Op.GRU:  # the state's part of the candidate stands by itself
             bias = torch.cat([bias[: 2 * H], call.biases[0][2 * H :], call.biases[1][2 * H :]])
         scale = torch.cat(list(call.weights), 1).abs().amax(1).clamp_min(1e-12) / 127
+        self.sums = max(self.sums, len(bias))
         lines = [f"float g[{len(bias)}];"]
         lines.append(f"for (int j = 0; j < {len(bias)}; ++j) g[j] = {self._bias(bias, scale)};")
         for name, w in zip(("x", "h"), call.weights, strict=False):

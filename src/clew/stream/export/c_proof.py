@@ -15,7 +15,6 @@ from clew.errors import ClewError
 from clew.stream.export.c import CSource
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O2")
-FAST = ("-std=c99", "-O3", "-march=native", "-ffast-math")
 
 
 def compiler() -> str | None:

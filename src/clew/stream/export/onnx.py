@@ -106,7 +106,7 @@ def chunk_graph(step: Any) -> Any:
 
 
 def with_metadata(made: Any, said: dict[str, Any]) -> Any:
-    """The same model with a JSON text under each name."""
+    """A model, now with a JSON text under each name."""
     from onnx import helper
 
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}

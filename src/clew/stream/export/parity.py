@@ -49,28 +49,45 @@ def tables_of(run: str, source: str | None) -> list[Table]:
 
 
 def real_steps(trained: Streamed, plain: Plain, tables: list[Table]) -> list[np.ndarray]:
-    """Raw sequences (T, I) of sources; drawn by chance, as wide as the data were, where there are none."""
+    """Raw sequences (T, I) of sources, in double precision or whole numbers; where there are none, drawn by chance as
+    wide as the data were."""
     found, left = [], STEPS
     for shown in trained.shown(tables, RECORDS) if tables else []:
         x_TI = np.asarray(getattr(shown.example, "x", np.empty(0)))[:left]
         if len(x_TI):
-            raw = x_TI if plain.reads_units else x_TI * plain.std.numpy() + plain.mean.numpy()
-            found.append(raw.astype(np.int64 if plain.reads_units else np.float32))
+            found.append(_raw(plain, x_TI))
             left -= len(x_TI)
     if found:
         return found
     draws = np.random.default_rng(0)
     if plain.reads_units:
         return [draws.integers(0, plain.units, (200, 1))]
-    noise = draws.normal(size=(200, len(plain.inputs)))
-    return [(noise * plain.std.numpy() + plain.mean.numpy()).astype(np.float32)]
+    return [_raw(plain, draws.normal(size=(200, len(plain.inputs))))]
+
+
+def _raw(plain: Plain, x_TI: np.ndarray) -> np.ndarray:
+    if plain.scaler is None:
+        return x_TI.astype(np.int64)
+    return plain.scaler.invert(x_TI.astype(np.float64))
 
 
 @torch.no_grad()
 def own_answers(plain: Plain, xs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """What the model itself answers, (T, O) each."""
-    plain.eval()
-    return [plain(torch.from_numpy(x_TI)[None])[0][0].numpy() for x_TI in xs]
+    """What the model itself answers, (T, O) each, to raw numbers in double precision."""
+    inner = plain.inner().eval()
+    return [inner(torch.from_numpy(plain.read(x_TI))[None])[0][0].numpy() for x_TI in xs]
+
+
+def hardest(plain: Plain) -> str:
+    """Of the inputs, the one that single precision tells apart the worst, in words; none where it does so well."""
+    if plain.scaler is None:
+        return ""
+    far = np.abs(plain.scaler.mean) / plain.scaler.std
+    worst = int(far.argmax())
+    if far[worst] * 2.0**-24 <= NEAR:
+        return ""
+    mean, std = plain.scaler.mean[worst], plain.scaler.std[worst]
+    return f"'{plain.inputs[worst]}' lies around {mean:.6g} and varies by {std:.2g}"
 
 
 def difference(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray], sizes: np.ndarray | float = 1.0) -> float:
@@ -133,5 +150,6 @@ def refuse_worse(found: dict[str, Any], most: float) -> None:
         sign = -1 if name.rpartition(".")[2] in HIGHER_IS_BETTER else 1
         worse = sign * (now - own) / max(abs(own), 1e-9)
         if worse > most:
-            what = f"int8 makes {name} worse by {worse:.1%} ({own:.4g}, then {now:.4g}), where {most:.1%} is allowed"
+            by = f"{100 * worse:.3g}% ({own:.4g}, then {now:.4g}), where {100 * most:.3g}% is allowed"
+            what = f"int8 makes {name} worse by {by}"
             raise ConfigError(what, hint="allow more with --worse, or export without --int8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from clew.errors import ClewError
+from clew.errors import ClewError, ConfigError
 from clew.models import Single
 from clew.stream.engine import engine_of
 from clew.stream.export import c_proof, onnx, parity
@@ -21,6 +22,7 @@ from clew.tasks.train import load
 from clew.training.files import plain as without_nan
 
 KINDS = ("onnx", "c")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,60}")
 SHAPES = ((1, 1), (1, 7), (2, 3), (3, 16), (5, 2))  # streams and steps that chunks are tried with
 
 
@@ -51,12 +53,17 @@ def export_run(
 
     Raises:
         NotCausalError: the model needs the future.
-        ConfigError: int8 makes a metric worse than that.
+        ConfigError: int8 makes a metric worse than that, or the name is none.
         ClewError: what was exported does not say what the model says, or the model has a step that cannot be exported.
     """
+    if to == "onnx" and not NAME.fullmatch(name):
+        raise ConfigError(f"--name: '{name}' is no name of a file", hint="letters, digits, _ and -")
     trained = load(run)
     trained.model.init_state(1)  # refuses what needs the future
     plain: Plain = trained.plain()
+    if plain.reads_units and len(plain.inputs) > 1:
+        what = "a step that reads a word with its letters cannot be exported"
+        raise ClewError(what, hint='train with data.source_unit = "word"')
     tables = parity.tables_of(run, source)
     xs = parity.real_steps(trained, plain, tables)
     found: dict[str, Any] = {
@@ -74,13 +81,16 @@ def export_run(
         found["metrics"] = parity.measured(trained, tables, written.moves)
         parity.refuse_worse(found["metrics"], worse)
     if written.answers is not None:
-        theirs, ours = written.answers(xs), parity.own_answers(plain, xs)
+        single = [x_TI.astype(np.int64 if plain.reads_units else np.float32) for x_TI in xs]
+        theirs, ours = written.answers(single), parity.own_answers(plain, xs)
         difference = parity.difference(theirs, ours, plain.sizes)
         on = ", ".join(table.name for table in tables) or "inputs drawn by chance"
         found |= {"steps": sum(map(len, xs)), "on": on, "difference": difference}
         if not int8 and not difference <= parity.NEAR:
             what = f"what was exported is {difference:.1e} off the model, where {parity.NEAR} is allowed"
-            raise ClewError(what, hint="are the inputs far from what the run learned from?")
+            far = parity.hardest(plain)
+            hint = f"{far}, too little for single precision: learn from its differences" if far else None
+            raise ClewError(what, hint=hint or "are the inputs far from what the run learned from?")
     return written.files, without_nan(found)
 
 

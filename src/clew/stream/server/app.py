@@ -9,6 +9,7 @@ WS   /stream      a JSON line in, a JSON line out, the state carried; ?session=N
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from clew.data.inputs import AudioInput
 from clew.errors import ClewError
-from clew.stream.engine import engine_of
+from clew.stream.engine import engine_of, sound_of
 from clew.stream.server.describe import asyncapi, openapi
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
@@ -37,6 +37,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
+WAITING = 100  # requests for a prediction, at most
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src data:; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -57,7 +58,9 @@ def make_app(
     Raises:
         NotCausalError: the model needs the future, so that it cannot stream.
     """
-    hub = Hub(trained, limits, folder)
+    hub, asked_by = Hub(trained, limits, folder), ThreadPoolExecutor(1, "clew-predict")
+    asking: set[asyncio.Future[dict[str, Any]]] = set()
+    sound = sound_of(trained)
     about = {
         "task": task,
         "clew": metadata.version("clew"),
@@ -65,7 +68,7 @@ def make_app(
         "reads_text": trained.reads_text,
         "reads_line_ends": trained.reads_line_ends,
         **_numbers(trained),
-        "rate": _rate(trained),
+        "rate": sound.rate if sound else 0,
         "limits": {"streams": limits.streams, "frame": limits.frame, "idle": limits.idle},
     }
 
@@ -109,6 +112,9 @@ def make_app(
             if len(body) > limits.frame:
                 hub.refused.labels("frame").inc()
                 raise HTTPException(413, f"at most {limits.frame:,} bytes")
+        if len(asking) >= WAITING:
+            hub.refused.labels("busy").inc()
+            raise HTTPException(503, "too many ask at once: ask again later", {"Retry-After": "1"})
         try:
             asked = orjson.loads(body)
             value, horizon = asked["value"], int(asked.get("horizon", 0))
@@ -116,9 +122,11 @@ def make_app(
             raise HTTPException(400, 'the body must be {"value": ...} in JSON, which has no NaN') from error
         if not 0 <= horizon <= 100_000:
             raise HTTPException(400, "horizon must be between 0 and 100,000")
-        loop = asyncio.get_running_loop()
+        found = asyncio.wrap_future(asked_by.submit(lambda: Session(trained, horizon).push(value)))
+        asking.add(found)
+        found.add_done_callback(asking.discard)
         try:
-            answer = await loop.run_in_executor(None, lambda: Session(trained, horizon).push(value))
+            answer = await found
         except ClewError as error:
             return JSONResponse(said(error), 422)
         return Response(orjson.dumps(answer), media_type="application/json")
@@ -142,12 +150,6 @@ def make_app(
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": {"what": error.detail}}, error.status_code, error.headers)
-
-
-def _rate(trained: Streamed) -> int:
-    """Samples a second of the sound that it reads; 0 where it reads none."""
-    source = getattr(trained, "source", None)
-    return source.front.rate if isinstance(source, AudioInput) else 0
 
 
 def _numbers(trained: Streamed) -> dict[str, Any]:

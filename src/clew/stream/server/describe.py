@@ -40,6 +40,7 @@ def openapi(about: dict[str, Any]) -> dict[str, Any]:
                         "401": {"description": "the token is missing or wrong", **bad},
                         "413": {"description": "the body is too large", **bad},
                         "422": {"description": "the value is not what the model reads", **bad},
+                        "503": {"description": "too many ask at once", **bad},
                     },
                 }
             },
@@ -64,6 +65,7 @@ def asyncapi(about: dict[str, Any]) -> dict[str, Any]:
     return {
         "asyncapi": "3.0.0",
         "info": _info(about),
+        "components": {"securitySchemes": {"token": {"type": "httpApiKey", "name": "token", "in": "query"}}},
         "channels": {
             "stream": {
                 "address": "/stream",

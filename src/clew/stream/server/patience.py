@@ -66,6 +66,6 @@ class Patience:
                     connection.task.cancel()
                 else:
                     connection.waits(self._limits.send)  # for its farewell
-                    with contextlib.suppress(TimeoutError, RuntimeError):
+                    with contextlib.suppress(Exception):  # gone already: the others are looked at all the same
                         await asyncio.wait_for(connection.socket.close(POLICY, "silent for too long"), self._every)
                 connection.over = True

@@ -26,6 +26,10 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.hub = hub
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        super().run(sockets)
+        self.hub.close()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.hub.draining = True
         self.force_exit = self.should_exit  # a second signal does not wait

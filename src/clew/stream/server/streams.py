@@ -17,7 +17,6 @@ from clew.stream.server.limits import Limits
 from clew.stream.server.patience import POLICY, Connection, Patience
 from clew.stream.server.watching import Watch
 
-NO_JSON = DataError("the line is not JSON", hint="a number, a list or an object; there is no NaN in JSON")
 LATER = 1013  # the code of a websocket that is closed as there are too many
 
 
@@ -40,7 +39,7 @@ class Streams:
             return
         await socket.accept()
         try:
-            stream, name = await hub.join(socket.query_params.get("session", ""))
+            stream, name = hub.join(socket.query_params.get("session", ""))
         except ClewError as error:
             full = isinstance(error, FullError)
             hub.refused.labels("full" if full else "session").inc()
@@ -76,10 +75,18 @@ class Streams:
             line = message.get("text") or message.get("bytes") or ""  # JSON either way
             mine.waits(math.inf)
             try:
-                answer = await watch.answer(orjson.loads(line))
-            except ValueError as error:
+                answer = await watch.answer(_read(line), len(line))
+            except ClewError as error:
                 self._hub.refused.labels("line").inc()
-                answer = said(error if isinstance(error, ClewError) else NO_JSON)
+                answer = said(error)
+
+
+def _read(line: str | bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        what = "the line is not JSON"
+        raise DataError(what, hint="a number, a list or an object; there is no NaN in JSON") from error
 
 
 def as_text(answer: Any) -> str:

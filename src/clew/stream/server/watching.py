@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,13 +10,14 @@ import torch
 from clew import tree
 from clew.cells import Recurrence
 from clew.diagnose.flow import layers_of, parts_of, watched
-from clew.errors import ClewError
+from clew.errors import ClewError, DataError
 from clew.models import Single
 from clew.models.detector import Detector
 from clew.stream.server.hub import Hub
 
 UNITS = 64  # of a layer's state that are shown
-SHOWN = 1000  # steps of a line whose gates are shown: the loop waits for them
+SHOWN = 4096  # bytes of a line whose gates are shown: the loop waits for them
+CHANGES = (lambda v: v + (abs(v) or 1.0), lambda v: v / 2 or 0.5, lambda v: v - 1, lambda v: v + 1)
 
 
 class Watch:
@@ -30,12 +32,11 @@ class Watch:
         self._twin: int | None = None
         self._apart = 0.0
 
-    async def answer(self, line: Any) -> dict[str, Any]:
-        """What to say to a line. Raises DataError where it is not what the model reads."""
+    async def answer(self, line: Any, length: int) -> dict[str, Any]:
+        """What to say to a line of so many bytes. Raises DataError where it is not what the model reads."""
         if not isinstance(line, dict) and not self._on and self._twin is None:  # nearly always
-            answer = await self._hub.push(self._stream, line)
+            answer = await self._hub.push(self._stream, line, length)
             return {"step": self._batcher.steps(self._stream), **answer}
-        await self._hub.free()
         if line == {"reset": True}:
             self.close()
             self._batcher.reset(self._stream)
@@ -46,12 +47,11 @@ class Watch:
         marked = isinstance(line, dict) and set(line) == {"mark"}
         value = line["mark"] if marked else line
         if marked:
-            await self._mark(value)
-        gates = self._gates(value) if self._on else {}
-        answer = await self._hub.push(self._stream, value)
+            await self._mark(value, length)
+        gates = self._gates(value) if self._on and length <= SHOWN else {}
+        answer = await self._hub.push(self._stream, value, length)
         if self._twin is not None and not marked:
-            await self._hub.push(self._twin, value)
-        await self._hub.free()
+            await self._hub.push(self._twin, value, length)
         return {"step": self._batcher.steps(self._stream), **answer, **self._felt(marked), **self._seen(), **gates}
 
     def close(self) -> None:
@@ -60,17 +60,19 @@ class Watch:
             self._hub.leave(self._twin)
             self._twin = None
 
-    async def _mark(self, value: Any) -> None:
+    async def _mark(self, value: Any, length: int) -> None:
         """A second stream that reads something else."""
         self.close()
         self._batcher.peek(self._stream, value)  # refuses what it does not read, as it was said
-        twin = self._batcher.join(self._batcher.snapshot(self._stream))
-        try:
-            await self._hub.push(twin, _changed(value))
-        except ClewError:
-            self._hub.leave(twin)
-            raise
-        self._twin = twin
+        self._twin = self._batcher.join(self._batcher.snapshot(self._stream))
+        for change in CHANGES:
+            try:
+                await self._hub.push(self._twin, _changed(value, change), length)
+                return
+            except DataError:  # the model does not read everything: a louder sound, a key beyond the last
+                if change is CHANGES[-1]:
+                    self.close()
+                    raise
 
     def _felt(self, marked: bool) -> dict[str, Any]:
         if self._twin is None:
@@ -88,7 +90,7 @@ class Watch:
         """What the gates of each layer say at the last step of a line, from 0 to 1."""
         model, state = self._batcher.trained.model, self._batcher.state(self._stream)
         x_TI = self._batcher.peek(self._stream, value)
-        if not isinstance(model, Single) or not isinstance(model.body, Recurrence) or not 0 < len(x_TI) <= SHOWN:
+        if not isinstance(model, Single) or not isinstance(model.body, Recurrence) or not len(x_TI):
             return {}
         state = state[0] if isinstance(model, Detector) else state
         with watched(model.body) as given:
@@ -113,16 +115,16 @@ class Watch:
         return {"state": shown}
 
 
-def _changed(value: Any) -> Any:
+def _changed(value: Any, change: Callable[[float], float]) -> Any:
     """The same line, but for what a person would call something else."""
     if isinstance(value, bool) or value is None:
         raise ClewError("a mark is a line that the model reads")
     if isinstance(value, int | float):
-        return value + (abs(value) or 1.0)
+        return change(value)
     if isinstance(value, str):
         return "".join(chr(ord(c) + 1) if c.isalnum() else c for c in value) or "x"
     if isinstance(value, list):
-        return [_changed(part) for part in value]
+        return [_changed(part, change) for part in value]
     if isinstance(value, dict):
-        return {name: _changed(part) for name, part in value.items()}
+        return {name: _changed(part, change) for name, part in value.items()}
     raise ClewError("a mark is a line that the model reads")
