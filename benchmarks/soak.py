@@ -79,7 +79,7 @@ def isolation(folder: Path, at: str) -> None:
             if draws.random() < 0.1:
                 poisoned.add(stream)
                 for leaf in side._slots.leaves:
-                    leaf[stream] = np.nan if leaf.dtype.kind == "f" else leaf[stream]
+                    leaf[side._slot(stream)] = np.nan if leaf.dtype.kind == "f" else 0
             else:
                 alone[stream] = Session(model)
         values = {int(s): draws.normal(size=2).tolist() for s in draws.permutation([*alone, *poisoned])[:700]}

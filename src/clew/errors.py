@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import reprlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ClewError(ValueError):
@@ -67,6 +68,12 @@ class TrainingError(ClewError):
 
 class NotCausalError(ClewError):
     """A model that needs the future was asked to stream, decode or feed itself."""
+
+
+def said(error: ClewError) -> dict[str, Any]:
+    """An error as programs read it."""
+    parts = {"what": error.what, "column": error.column, "hint": error.hint}
+    return {"error": {name: part for name, part in parts.items() if part is not None}}
 
 
 def shortly(value: object) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,6 +208,43 @@ def test_a_stream_is_left_without_a_word(trained: Path) -> None:
     _, talk = process.communicate(timeout=60)
     assert json.loads(first)["step"] == 1
     assert (process.returncode, talk) == (130, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stream_is_kept_whatever_ends_it(number: int, trained: Path, tmp_path: Path, run_clew) -> None:
+    lines = [f"[{t / 7}, {t / 9}]\n" for t in range(12)]
+    whole = [json.loads(line) for line in run_clew("stream", trained, feed="".join(lines)).out.splitlines()]
+    file = tmp_path / "stream.snapshot"
+    command = [sys.executable, "-m", "clew", "stream", str(trained), "--state", str(file)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
+        process.stdin.writelines(lines[:3])
+        process.stdin.flush()
+        said = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    part = run_clew("stream", trained, "--state", file, feed="".join(lines[3:7]) + "what\n")  # a mistake ends it too
+    assert (part.code, "goes on after step 3" in part.err) == (2, True)
+    rest = run_clew("stream", trained, "--state", file, feed="".join(lines[7:]))
+    said += [json.loads(line) for line in (part.out + rest.out).splitlines()]
+    assert said == whole
+
+
+def test_a_state_that_cannot_be_kept_or_gone_on_with(trained: Path, tmp_path: Path, run_clew) -> None:
+    (tmp_path / "other").write_bytes(b"no snapshot")
+    for file, what in (("none/a", "cannot be written"), ("other", "damaged"), (".", "cannot be read")):
+        said = run_clew("stream", trained, "--state", tmp_path / file, feed="[1.0, 2.0]\n")
+        assert (said.code, said.out) == (2, ""), file
+        assert what in said.err
+    assert (tmp_path / "other").read_bytes() == b"no snapshot"
+
+
+def test_a_stream_that_keeps_going(trained: Path, run_clew) -> None:
+    said = run_clew("stream", trained, "--keep-going", feed="[1.0, 2.0]\n[1.0]\nx\n[NaN, 1]\n[1.0, 2.0]\n")
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert said.code == 0
+    assert [answer.get("step") for answer in answers] == [1, None, None, None, 2]
+    assert [answer["row"] for answer in answers if "error" in answer] == [2, 3, 4]
 
 
 def test_every_task_has_its_words() -> None:

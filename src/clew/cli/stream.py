@@ -1,24 +1,38 @@
-"""`clew stream`: lines in, JSON lines out, the state carried, in constant memory."""
+"""`clew stream`: lines in, JSON lines out, the state carried, in constant memory; kept in a file."""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from clew.cli.show import print_json
-from clew.errors import DataError
+from clew.cli.show import print_json, say
+from clew.errors import DataError, said, shortly
 from clew.stream import Session
 from clew.tasks import load
 from clew.tasks.base import Streamed
+from clew.training.files import write_atomic
 
 
 def stream(
     run: Annotated[str, typer.Argument(help="A run folder.", metavar="RUN")],
-    horizon: Annotated[int, typer.Option(help="Steps to forecast at each step; default: those of the run.")] = 0,
+    horizon: Annotated[
+        int, typer.Option(help="Steps to forecast at each step; default: those of the run.", show_default=False)
+    ] = 0,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Go on from this file where it is there, and keep the stream in it, whatever ends it."),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Answer a line that the model does not read by what is wrong with it.")
+    ] = False,
 ) -> None:
     """Read steps from stdin, a line at a time, and answer each line.
 
@@ -28,26 +42,85 @@ def stream(
     {"reset": true} begins anew.
     """
     trained = load(run)
+    session = Session(trained, horizon)
+    kept = Kept(session, state)
     try:
-        _answer_lines(Session(trained, horizon), trained)
+        with kept:
+            _answer_lines(session, trained, kept, keep_going)
     except KeyboardInterrupt:  # the way to leave a stream that has no end
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + kept.ended_by) from None
 
 
-def _answer_lines(session: Session, trained: Streamed) -> None:
+class Kept:
+    """Around a stream: it is in its file whatever ends it, with all that was answered and nothing that was not.
+
+    A signal ends a stream that waits for a line at once, and any other after its answer. What ends without a word (a
+    power cut, a kill) costs the steps of SECONDS at most.
+    """
+
+    SECONDS = 10.0
+
+    def __init__(self, session: Session, file: Path | None) -> None:
+        self.session, self.file, self.ended_by = session, file, signal.SIGINT
+        self.busy = self.told = False
+        if file is not None:
+            if file.exists():
+                session.restore(file)
+                say(f"goes on after step {session.steps:,}")
+            self.save()  # now, rather than find out at the end that it cannot be written
+
+    def save(self) -> None:
+        if self.file is not None:
+            write_atomic(self.file, self.session.snapshot())
+            self.saved = time.monotonic()
+
+    def __enter__(self) -> None:
+        if self.file is not None:
+            self._before = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            self.save()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Around a line and its answer."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+        if self.told:
+            raise KeyboardInterrupt
+        if self.file is not None and time.monotonic() - self.saved > self.SECONDS:
+            self.save()
+
+    def _end(self, number: int, _: object) -> None:
+        self.ended_by, self.told = signal.Signals(number), True
+        if not self.busy:
+            raise KeyboardInterrupt
+
+
+def _answer_lines(session: Session, trained: Streamed, kept: Kept, keep_going: bool) -> None:
     for row, line in enumerate(_lines(), 1):
         if not line.strip() and not trained.reads_text:
             continue
-        try:
-            value = _value(line if trained.reads_line_ends else line.rstrip("\r\n"), trained.reads_text)
-            if value == {"reset": True}:
-                session.reset()
+        with kept.answering():
+            try:
+                value = _value(line if trained.reads_line_ends else line.rstrip("\r\n"), trained.reads_text)
+                if value == {"reset": True}:
+                    session.reset()
+                    continue
+                answer = session.push(value)
+            except DataError as error:
+                if not keep_going:
+                    raise DataError(error.what, file="stdin", row=row, column=error.column, hint=error.hint) from error
+                print_json({"row": row, **said(error)})
                 continue
-            answer = session.push(value)
-        except DataError as error:
-            raise DataError(error.what, file="stdin", row=row, column=error.column, hint=error.hint) from error
-        if answer:
-            print_json({"step": session.steps, **answer})
+            if answer:
+                print_json({"step": session.steps, **answer})
 
 
 def _lines() -> Iterator[str]:
@@ -65,6 +138,6 @@ def _value(line: str, reads_text: bool) -> Any:
         if reads_text:
             return line
         raise DataError(
-            f"not JSON: {line.strip()[:60]!r}", hint="a line is a number, a list of numbers or an object"
+            f"not JSON: {shortly(line.strip())}", hint="a line is a number, a list of numbers or an object"
         ) from error
     return line if reads_text and not isinstance(value, str | dict | list) else value

@@ -22,12 +22,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from clew.errors import ClewError
+from clew.errors import ClewError, said
 from clew.stream.engine import engine_of, sound_of
 from clew.stream.server.describe import asyncapi, openapi
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
-from clew.stream.server.streams import Streams, said
+from clew.stream.server.streams import Streams
 from clew.stream.session import Session
 from clew.tasks.base import Streamed
 

@@ -10,7 +10,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from clew.errors import ClewError, DataError
+from clew.errors import ClewError, DataError, said
 from clew.stream.batcher import FullError
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
@@ -92,9 +92,3 @@ def _read(line: str | bytes) -> Any:
 def as_text(answer: Any) -> str:
     """As JSON, in which NaN is null."""
     return orjson.dumps(answer).decode()
-
-
-def said(error: ClewError) -> dict[str, Any]:
-    """An error as a client reads it."""
-    parts = {"what": error.what, "column": error.column, "hint": error.hint}
-    return {"error": {name: part for name, part in parts.items() if part is not None}}
