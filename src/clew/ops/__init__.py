@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clew.ops import algebra, native, native_linear, ragged, torch_own
+from clew.ops import algebra, native, native_linear, ragged, torch_own, triton
 from clew.ops import definition as ref
 from clew.ops.definition import Norm, Weights, Zoneout
 from clew.tree import State
@@ -50,7 +50,7 @@ __all__ = [
     "short_conv",
 ]
 
-Implementation = Literal["torch", "reference"]
+Implementation = Literal["torch", "triton", "reference"]
 WORTH_PACKING = 8  # steps of all rows: for fewer, packing the weights takes longer than torch's own kernels
 
 _only: ContextVar[Implementation | None] = ContextVar("clew_only", default=None)
@@ -238,9 +238,12 @@ def short_conv(
 def _linear(
     kernel: native_linear.Kernel, tensors: tuple[Tensor | None, ...], lengths: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    if _only.get() is None and native_linear.takes(tensors):
+    only = _only.get()
+    if only is None and native_linear.takes(tensors):
         return native_linear.scan(kernel, tensors, lengths, reset)
-    run = kernel.definition if _only.get() == "reference" else kernel.chunked
+    if only in (None, "triton") and triton.takes(kernel, tensors, only == "triton"):
+        return triton.scan(kernel, tensors, lengths, reset)
+    run = kernel.definition if only == "reference" else kernel.chunked
     return run(*tensors, lengths, reset)
 
 

@@ -57,7 +57,15 @@ def compiled() -> Any:
 
 def plain(tensors: Sequence[Tensor]) -> bool:
     """Whether kernels can read these: plain tensors of one kind on the CPU, no transform around, and kernels there."""
-    if _native is None or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    dtype = tensors[0].dtype
+    if _native is None or dtype not in (torch.float32, torch.float64) or any(t.dtype != dtype for t in tensors):
+        return False
+    return untouched(tensors, "cpu")
+
+
+def untouched(tensors: Sequence[Tensor], device: str) -> bool:
+    """Whether these are plain tensors of such a device, and nobody looks at what is done with them."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
         return False
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False
@@ -65,13 +73,12 @@ def plain(tensors: Sequence[Tensor]) -> bool:
         torch._C._get_tracing_state() is not None or _get_current_dispatch_mode() is not None
     ):  # who writes down what torch does
         return False
-    dtype = tensors[0].dtype
-    return dtype in (torch.float32, torch.float64) and all(_plain(t) and t.dtype == dtype for t in tensors)
+    return all(_plain(t, device) for t in tensors)
 
 
-def _plain(t: Tensor) -> bool:
+def _plain(t: Tensor, device: str) -> bool:
     """Whether its numbers lie in the memory that it points at, as they are."""
-    return type(t) in (Tensor, torch.nn.Parameter) and t.device.type == "cpu" and not t.is_neg()
+    return type(t) in (Tensor, torch.nn.Parameter) and t.device.type == device and not t.is_neg()
 
 
 def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:

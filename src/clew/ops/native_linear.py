@@ -116,24 +116,36 @@ def scan(
     kernel: Kernel, tensors: Sequence[Tensor | None], lengths: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Outputs and the last state; `tensors` are those that the kernel names."""
+    lengths, reset = checked(kernel, tensors, lengths, reset, torch.device("cpu"))
+    # Inside the Function no gradient is ever enabled.
+    return _Run.apply(kernel, lengths, reset, torch.is_grad_enabled(), *tensors)
+
+
+def checked(
+    kernel: Kernel,
+    tensors: Sequence[Tensor | None],
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    device: torch.device,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Lengths and resets as kernels read them: copies, as the gradient's pass reads them again. Raises ShapeError."""
     sizes = kernel.measure(_there(kernel, tensors))
     B, T = sizes["B"], sizes["T"]
-    # Copies, as the gradient's pass reads them again. Inside the Function no gradient is ever enabled.
     if lengths is not None:
-        lengths = lengths.to("cpu", torch.int64, copy=True).contiguous()
         if lengths.shape != (B,) or bool(((lengths < 0) | (lengths > T)).any()):
             raise ShapeError(f"lengths must be {B} whole numbers from 0 to {T}, got {lengths.tolist()[:8]}")
+        lengths = lengths.to(device, torch.int64, copy=True).contiguous()
     if reset is not None:
         if reset.shape != (B, T) or reset.dtype != torch.bool:
             raise ShapeError(f"reset must be bool of shape ({B}, {T}), got {reset.dtype} {tuple(reset.shape)}")
-        reset = reset.to("cpu", copy=True).contiguous()
-    return _Run.apply(kernel, lengths, reset, torch.is_grad_enabled(), *tensors)
+        reset = reset.to(device, copy=True).contiguous()
+    return lengths, reset
 
 
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kernel, lengths, reset, differentiable, *tensors):
-        given = _named(kernel, tensors)
+        given = named(kernel, tensors)
         h0, like = given["h0"], given[kernel.like]
         training = differentiable and any(ctx.needs_input_grad)
         found = {"y": like.new_empty(like.shape), "h": h0.new_empty(h0.shape)}
@@ -154,7 +166,7 @@ class _Run(torch.autograd.Function):
                 lambda *own: kernel.chunked(*own, lengths, reset), tensors, (dy, dh), ctx.needs_input_grad[4:]
             )
             return (None, None, None, None, *gradients)
-        given = _named(kernel, tensors)
+        given = named(kernel, tensors)
         several = {name: len(dy) for name in kernel.over_rows if name in given}
         several |= {name: kernel.parts(kernel.measure(given)) for name in kernel.over_parts}
         found = {
@@ -171,7 +183,7 @@ def _there(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
     return {name: t for name, t in zip(kernel.tensors, tensors, strict=True) if t is not None}
 
 
-def _named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
+def named(kernel: Kernel, tensors: Sequence[Tensor | None]) -> Named:
     """The tensors that there are, by name, contiguous; but an `a` that is the same at all steps stays as it is."""
     given = _there(kernel, tensors)
     whole = {name: t.contiguous() for name, t in given.items()}

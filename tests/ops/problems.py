@@ -1,0 +1,95 @@
+"""Recurrences that are linear in their state, with random inputs of a case, for every way to compute them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clew import ops
+
+Scan = Callable[..., tuple[Tensor, Tensor]]
+
+
+def _matrix(*inputs: Tensor, **options) -> tuple[Tensor, Tensor]:
+    q, k, v, w, S, initial, *erase = inputs
+    return ops.matrix_scan(q, k, v, w, S, initial=initial, erase=tuple(erase) or None, **options)
+
+
+def _constant(a: Tensor, b: Tensor, h: Tensor, initial: Tensor, **options) -> tuple[Tensor, Tensor]:
+    return ops.linear_scan(a.expand_as(b), b, h, initial=initial, **options)
+
+
+class Problem:
+    """Random tensors of one case, and a pass over them."""
+
+    def __init__(self, name: str, B: int, T: int, dtype: torch.dtype = torch.float64) -> None:
+        self.generator = torch.Generator().manual_seed(B + T)
+        self.dtype, self.sizes = dtype, (B, T)
+        self.inputs, self.scan = getattr(self, name.split()[0])(*map(int, name.split()[1:]))
+        self.inputs = [t.requires_grad_() for t in self.inputs]
+        self.lengths = torch.randint(0, T + 1, (B,), generator=self.generator)
+        self.lengths[:1] = T
+        self.state = {"selective": 5, "matrix": 4, "delta": 4, "conv": 1}.get(
+            name.split()[0], 2
+        )  # among the inputs; then initial
+        self.reset = torch.rand(B, T, generator=self.generator) < 0.2
+
+    def draw(self, *shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+        drawn = torch.rand(*shape, generator=self.generator, dtype=torch.float64)
+        return (low + (high - low) * drawn).to(self.dtype)
+
+    def linear(self, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, N), draw(B, T, N), draw(B, N), draw(B, N)]
+        return inputs, lambda a, b, h, initial, **how: ops.linear_scan(a, b, h, initial=initial, **how)
+
+    def complex(self, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, N, 2, low=-0.7, high=0.7), draw(B, T, N, 2), draw(B, N, 2), draw(B, N, 2)]
+        return inputs, lambda a, b, h, initial, **how: ops.linear_scan(a, b, h, initial=initial, **how)
+
+    def constant(self, N: int) -> tuple[list[Tensor], Scan]:
+        return [self.draw(N, 2, low=-0.7, high=0.7), *self.complex(N)[0][1:]], _constant
+
+    def maximum(self, N: int) -> tuple[list[Tensor], Scan]:
+        inputs, _ = self.linear(N)
+        return inputs, lambda a, b, m, initial, **how: ops.max_scan(a, b, m, initial=initial, **how)
+
+    def selective(self, D: int, N: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, D), draw(B, T, D, low=0), draw(D, N, low=-3, high=0), draw(B, T, N), draw(B, T, N)]
+        return [*inputs, draw(B, D, N), draw(B, D, N)], lambda *t, **how: ops.selective_scan(
+            *t[:6], initial=t[6], **how
+        )
+
+    def matrix(self, K: int, V: int, W: int, H: int = 2, G: int = 0) -> tuple[list[Tensor], Scan]:
+        (B, T), draw, G = self.sizes, self.draw, G or H
+        inputs = [draw(B, T, G, K), draw(B, T, G, K), draw(B, T, H, V), draw(B, T, H, W, low=0)]
+        return [*inputs, draw(B, H, K, V), draw(B, H, K, V)], _matrix
+
+    def delta(self, K: int, V: int, W: int, H: int = 2, G: int = 0) -> tuple[list[Tensor], Scan]:
+        inputs, _ = self.matrix(K, V, W, H, G)
+        key = torch.nn.functional.normalize(inputs[1], dim=-1)
+        return [inputs[0], key, *inputs[2:], -0.9 * key, key.clone()], _matrix
+
+    def conv(self, D: int, W: int, bias: int, silu: int) -> tuple[list[Tensor], Scan]:
+        (B, T), draw = self.sizes, self.draw
+        inputs = [draw(B, T, D), draw(B, W - 1, D), draw(D, W), *([draw(D)] if bias else [])]
+        return inputs, lambda *t, **how: ops.short_conv(*t, silu=bool(silu), **how)
+
+    def run(self, ragged: bool = False, resets: bool = False) -> list[Tensor]:
+        how = {"lengths": self.lengths if ragged else None, "reset": self.reset if resets else None}
+        return list(self.scan(*self.inputs, **how))
+
+    def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
+        along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
+        found = torch.autograd.grad(outputs, self.inputs, along, allow_unused=True, **options)
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, self.inputs, strict=True)]
+
+
+def assert_near(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape
+        assert not a.numel() or (a - b).abs().max() <= tolerance * (1 + b.abs().max()), (a - b).abs().max()

@@ -1,0 +1,113 @@
+"""Triton's kernels against the definition. Without a GPU they are run by Triton's interpreter."""
+
+from __future__ import annotations
+
+import functools
+from itertools import product
+
+import pytest
+import torch
+from problems import Problem, assert_near
+from torch import Tensor
+from torch.autograd import gradgradcheck
+
+from clew import ops
+from clew.ops import triton
+
+pytestmark = pytest.mark.skipif(not triton.installed(), reason="needs triton: pip install 'clew[gpu]'")
+CASES = ["linear 5", "complex 5", "constant 5", "maximum 5"]
+STEPS = [1, 2, 4, 9]  # about the tiles
+
+
+@pytest.fixture(autouse=True)
+def ours(monkeypatch: pytest.MonkeyPatch):
+    """Tiles as small as may be: what an interpreter does step by step takes long."""
+    if triton.interpreted():
+        from clew.ops.triton import launch
+
+        monkeypatch.setattr(launch, "TILE", 4)
+        monkeypatch.setattr(launch, "COLUMNS", 4)
+    with ops.only("triton"):
+        yield
+
+
+def is_ours(outputs: list[Tensor]) -> bool:
+    return outputs[0].grad_fn is not None and "triton" in type(outputs[0].grad_fn)._forward_cls.__module__
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_and_gradients(name: str, dtype: torch.dtype) -> None:
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for T, ragged, resets in [*product(STEPS[:3], (True,), (True,)), *product(STEPS[3:], (False, True), (False, True))]:
+        problem = Problem(name, 2, T, dtype)
+        with ops.reference():
+            theirs = problem.run(ragged, resets)
+        wanted = problem.gradients(theirs)
+        found = problem.run(ragged, resets)
+        assert is_ours(found)
+        assert_near(found, theirs, tolerance)
+        assert_near(problem.gradients(found), wanted, tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_half_precision_is_summed_in_single(name: str) -> None:
+    """The outputs are those of exact arithmetic on the rounded inputs, rounded once; their gradient reads them so."""
+    problem = Problem(name, 2, 9, torch.bfloat16)
+    exact = Problem(name, 2, 9)
+    exact.inputs = [t.detach().double().requires_grad_() for t in problem.inputs]
+    with ops.reference():
+        theirs = exact.run(True, True)
+    found = problem.run(True, True)
+    assert found[0].dtype == torch.bfloat16
+    assert_near([t.double() for t in found], theirs, 2**-7)  # the interpreter cuts digits off
+    assert_near([t.double() for t in problem.gradients(found)], exact.gradients(theirs), 2**-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_second_derivatives(name: str) -> None:
+    problem = Problem(name, 2, 4)
+    run = functools.partial(problem.scan, lengths=problem.lengths, reset=problem.reset)
+    assert gradgradcheck(run, problem.inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(("B", "T"), [(2, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("name", CASES)
+def test_no_steps_and_no_rows(name: str, B: int, T: int) -> None:
+    problem = Problem(name, B, T)
+    y, after = problem.run()
+    assert y.shape[:2] == (B, T)
+    assert torch.equal(after, problem.inputs[problem.state])
+    assert_near(problem.gradients([y, after])[problem.state : problem.state + 1], [_ones(after)], 1e-12)
+
+
+def _ones(after: Tensor) -> Tensor:
+    return torch.sin(torch.arange(after.numel(), dtype=after.dtype)).view(after.shape)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_nan_passes_neither_a_reset_nor_the_padding(name: str) -> None:
+    problem = Problem(name, 2, 9)
+    with torch.no_grad():
+        for t in problem.inputs:
+            if t.ndim > 2 and t.shape[1] == 9:
+                t[0, 3] = torch.nan
+                t[1, 6:] = torch.nan
+    how = {"lengths": torch.tensor([9, 6]), "reset": torch.zeros(2, 9, dtype=torch.bool)}
+    how["reset"][0, 5] = True
+    y, after = problem.scan(*problem.inputs, **how)
+    with ops.reference():
+        expected, last = problem.scan(*problem.inputs, **how)
+    torch.testing.assert_close(y, expected, equal_nan=True)
+    torch.testing.assert_close(after, last, equal_nan=True)
+    assert y[0, 5:].isfinite().all()
+    assert (y[1, 6:] == 0).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_strides_do_not_matter(name: str) -> None:
+    problem = Problem(name, 2, 5)
+    turned = [t.detach().mT.contiguous().mT.requires_grad_() for t in problem.inputs]
+    with torch.no_grad():
+        for a, b in zip(problem.scan(*problem.inputs), problem.scan(*turned), strict=True):
+            assert torch.equal(a, b)
