@@ -19,6 +19,7 @@ from torch import Tensor
 from clew.ops import native_linear
 from clew.ops.native import definition_gradients, untouched
 from clew.ops.native_linear import Kernel, Named, named
+from clew.ops.triton import trust
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Launch = Callable[[Kernel, Named, Tensor | None, Tensor | None, dict[str, Any]], Named]
@@ -47,7 +48,9 @@ def takes(kernel: Kernel, tensors: Sequence[Tensor | None], asked: bool) -> bool
     if not there or first.dtype not in DTYPES:
         return False
     alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
-    return alike and untouched(given, first.device.type) and installed() and kernel.number in launches()
+    if not alike or not untouched(given, first.device.type) or not installed() or kernel.number not in launches():
+        return False
+    return not first.is_cuda or trust.trusted(kernel.number, first.dtype, first.device)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ flag beside each step, at which joining takes nothing from the left: a NaN befor
 Padded steps stand still (times 1, plus 0), so that the last of a tile is the last real one.
 """
 
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
 from __future__ import annotations
 
 import triton

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -12,80 +12,176 @@ from torch import Tensor
 
 from clew.ops import native_linear
 from clew.ops.native_linear import Kernel, Named
-from clew.ops.triton import elementwise
+from clew.ops.triton import elementwise, matrix, selective
 
-TILE = 64  # steps
-COLUMNS = 32  # of state, of one program
-
-
-def _on(t: Tensor) -> AbstractContextManager[Any]:
-    return torch.cuda.device(t.device) if t.is_cuda else nullcontext()
+TILE, COLUMNS = 64, 32  # steps of a tile, and numbers of state of one program, where each is by itself
+STEPS, CHANNELS = 16, 8  # of a tile of a selective scan, which has all numbers of a channel's state
+VALUES = 2048  # numbers of a matrix state, of one program
 
 
-def _times(T: int) -> int:
-    """Steps of a tile."""
-    return min(TILE, triton.next_power_of_2(max(T, 2)))
+class Plan(NamedTuple):
+    """What both passes of a case have in common."""
+
+    grid: tuple[int, int]
+    sizes: list[int]
+    options: dict[str, Any]
+
+    def run(self, kernel: Any, tensors: list[Tensor], **options: Any) -> None:
+        """Launch a kernel, unless there is nothing to write."""
+        if 0 not in self.grid:
+            with torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else nullcontext():
+                kernel[self.grid](*tensors, *self.sizes, **self.options, **options)
+
+
+def _plan(
+    like: Tensor, lengths: Tensor | None, reset: Tensor | None, grid: tuple[int, int], sizes: list[int], **tiles: Any
+) -> Plan:
+    accurate = tl.float64 if like.dtype == torch.float64 else tl.float32
+    options = {"RAGGED": lengths is not None, "RESETS": reset is not None, "ACC": accurate}
+    return Plan(grid, sizes, {**options, **tiles})
+
+
+def _flags(like: Tensor, lengths: Tensor | None, reset: Tensor | None) -> list[Tensor]:
+    """Lengths and resets; where there are none, something that is never read."""
+    return [like if t is None else t for t in (lengths, reset)]
 
 
 def _over_time(like: Tensor, lengths: Tensor | None) -> Tensor:
     """What a kernel writes its real steps to."""
-    return (
-        torch.empty_like(like, memory_format=torch.contiguous_format)
-        if lengths is None
-        else torch.zeros(like.shape, dtype=like.dtype, device=like.device)
-    )
+    return like.new_empty(like.shape) if lengths is None else like.new_zeros(like.shape)
 
 
-def _accurate(t: Tensor) -> tl.dtype:
-    return tl.float64 if t.dtype == torch.float64 else tl.float32
+def _sums(like: Tensor, *shape: int) -> Tensor:
+    """Memory of at least single precision, of zeros: padded steps are not written."""
+    return like.new_zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
-def _elementwise(given: Named, lengths: Tensor | None, reset: Tensor | None) -> tuple[tuple[int, int], list[Any], dict]:
-    """Grid, numbers and options of either pass."""
+def _power(size: int, most: int | None = None) -> int:
+    """The smallest power of 2 that holds a size, or the largest that is allowed."""
+    power = triton.next_power_of_2(max(size, 1))
+    return power if most is None else min(power, most)
+
+
+# --------------------------------------------------------------------------------------------------------- elementwise
+
+
+def _elementwise(kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
     B, T, N = given["b"].shape[:3]
-    columns = min(COLUMNS, triton.next_power_of_2(N))
-    options = {"RAGGED": lengths is not None, "RESETS": reset is not None, "ACC": _accurate(given["b"])}
-    numbers = [T, N, *given["a"].stride()[:2]]
-    return (B, triton.cdiv(N, columns)), numbers, {**options, "BT": _times(T), "BN": columns}
+    columns = _power(N, COLUMNS)
+    tiles = {"BT": _power(max(T, 2), TILE), "BN": columns, "MAXIMUM": kernel.number == native_linear.MAXIMUM.number}
+    sizes = [T, N, *given["a"].stride()[:2]]
+    return _plan(given["b"], lengths, reset, (B, triton.cdiv(N, columns)), sizes, **tiles)
 
 
 def elementwise_forward(
     kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, _: dict[str, Any]
 ) -> Named:
-    found = {"y": _over_time(given["b"], lengths), "h": torch.empty_like(given["h0"])}
-    if not found["h"].numel():
-        return found
-    grid, numbers, options = _elementwise(given, lengths, reset)
+    h0 = given["h0"]
+    found = {"y": _over_time(given["b"], lengths), "h": torch.empty_like(h0)}
     run = elementwise.forward_complex if kernel.number == native_linear.COMPLEX.number else elementwise.forward
-    flags = [given["h0"] if t is None else t for t in (lengths, reset)]  # never read
-    with _on(given["b"]):
-        run[grid](
-            *(given[name] for name in ("a", "b", "h0", "hr")), *flags, found["y"], found["h"], *numbers,
-            MAXIMUM=kernel.number == native_linear.MAXIMUM.number, **options,
-        )  # fmt: skip
+    tensors = [*given.values(), *_flags(h0, lengths, reset), *found.values()]
+    _elementwise(kernel, given, lengths, reset).run(run, tensors)
     return found
 
 
 def elementwise_backward(
-    kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, kept: dict[str, Tensor]
+    kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, kept: Named
 ) -> Named:
-    over = {f"d{name}": _over_time(given["b"], lengths) for name in ("a", "b")}
-    found = {**over, **{f"d{name}": torch.empty_like(given[name]) for name in ("h0", "hr")}}
-    if not found["dh0"].numel():
-        return found
-    grid, numbers, options = _elementwise(given, lengths, reset)
+    h0 = given["h0"]
+    found = {f"d{name}": _over_time(given["b"], lengths) for name in ("a", "b")}
+    found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
     run = elementwise.backward_complex if kernel.number == native_linear.COMPLEX.number else elementwise.backward
-    flags = [given["h0"] if t is None else t for t in (lengths, reset)]
-    with _on(given["b"]):
-        run[grid](
-            *(given[name] for name in ("a", "b", "h0", "hr")), *flags, kept["y"], kept["dy"], kept["dh"],
-            *(found[f"d{name}"] for name in ("a", "b", "h0", "hr")), *numbers,
-            MAXIMUM=kernel.number == native_linear.MAXIMUM.number, **options,
-        )  # fmt: skip
+    read = [*given.values(), *_flags(h0, lengths, reset), kept["y"], kept["dy"], kept["dh"]]
+    _elementwise(kernel, given, lengths, reset).run(run, [*read, *found.values()])
     return found
 
 
+# ----------------------------------------------------------------------------------------------------------- selective
+
+
+def _selective(given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
+    B, T, D = given["x"].shape
+    N = given["A"].shape[1]
+    channels = _power(D, CHANNELS)
+    tiles = {"BT": _power(max(T, 2), STEPS), "BD": channels, "BN": _power(N)}
+    return _plan(given["x"], lengths, reset, (B, triton.cdiv(D, channels)), [T, D, N], **tiles)
+
+
+def selective_forward(
+    kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, how: dict[str, Any]
+) -> Named:
+    plan, h0 = _selective(given, lengths, reset), given["h0"]
+    T, D, N = plan.sizes
+    found = {"y": _over_time(given["x"], lengths), "h": torch.empty_like(h0)}
+    if how["training"]:
+        found["kept"] = _sums(h0, len(h0), triton.cdiv(T, plan.options["BT"]), D, N)
+    written = [found["y"], found["h"], found.get("kept", h0)]
+    tensors = [*given.values(), *_flags(h0, lengths, reset), *written]
+    plan.run(selective.forward, tensors, TRAINING=how["training"])
+    return found
+
+
+def selective_backward(
+    kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, kept: Named
+) -> Named:
+    plan, h0 = _selective(given, lengths, reset), given["h0"]
+    (B, parts), (T, D, N) = plan.grid, plan.sizes
+    found = {f"d{name}": _over_time(given["x"], lengths) for name in ("x", "dt")}
+    found["dA"] = _sums(h0, B, D, N)
+    found |= {f"d{name}": _sums(h0, parts, B, T, N) for name in ("B", "C")}
+    found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
+    read = [*given.values(), *_flags(h0, lengths, reset), kept["kept"], kept["dy"], kept["dh"]]
+    plan.run(selective.backward, [*read, *found.values()])
+    return found | {f"d{name}": found[f"d{name}"].sum(0).to(h0.dtype) for name in ("A", "B", "C")}
+
+
+# -------------------------------------------------------------------------------------------------------------- matrix
+
+
+def _matrix(given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
+    B, T, H, V = given["v"].shape
+    G, K = given["k"].shape[2:]
+    keys = _power(K)
+    values = _power(V, max(1, VALUES // keys))
+    tiles = {"BT": _power(max(T, 2), STEPS), "BK": keys, "BV": values, "ERASE": "a" in given}
+    sizes = [T, H, G, K, V, given["w"].shape[3]]
+    return _plan(given["v"], lengths, reset, (B * H, triton.cdiv(V, values)), sizes, **tiles)
+
+
+def matrix_forward(
+    kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, how: dict[str, Any]
+) -> Named:
+    plan, h0 = _matrix(given, lengths, reset), given["h0"]
+    T, _, _, K, V, _ = plan.sizes
+    found = {"y": _over_time(given["v"], lengths), "h": torch.empty_like(h0)}
+    if how["training"]:
+        found["kept"] = _sums(h0, plan.grid[0], triton.cdiv(T, plan.options["BT"]), K, V)
+    written = [found["y"], found["h"], found.get("kept", h0)]
+    tensors = [given.get(name, h0) for name in kernel.tensors]
+    plan.run(matrix.forward, [*tensors, *_flags(h0, lengths, reset), *written], TRAINING=how["training"])
+    return found
+
+
+def matrix_backward(kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, kept: Named) -> Named:
+    plan, h0 = _matrix(given, lengths, reset), given["h0"]
+    (heads, parts), (T, H, G, K, V, W) = plan.grid, plan.sizes
+    keys = [name for name in ("q", "k", "a", "b") if name in given]
+    found = {f"d{name}": _sums(h0, parts, len(h0), T, H, K) for name in keys}
+    found |= {"dv": _over_time(given["v"], lengths), "dw": _sums(h0, parts, len(h0), T, H, W)}
+    found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
+    within = _sums(h0, heads, plan.options["BT"], K, V)
+    tensors = [given.get(name, h0) for name in kernel.tensors]
+    read = [*tensors, *_flags(h0, lengths, reset), kept["kept"], within, kept["dy"], kept["dh"]]
+    plan.run(matrix.backward, [*read, *(found.get(f"d{name}", h0) for name in kernel.tensors)])
+    for name in keys:  # the heads of a group share these
+        found[f"d{name}"] = found[f"d{name}"].sum(0).unflatten(2, (G, H // G)).sum(3).to(h0.dtype)
+    return found | {"dw": found["dw"].sum(0).to(h0.dtype)}
+
+
 PASSES = {
-    kernel.number: (elementwise_forward, elementwise_backward)
-    for kernel in (native_linear.REAL, native_linear.COMPLEX, native_linear.MAXIMUM)
+    native_linear.REAL.number: (elementwise_forward, elementwise_backward),
+    native_linear.COMPLEX.number: (elementwise_forward, elementwise_backward),
+    native_linear.MAXIMUM.number: (elementwise_forward, elementwise_backward),
+    native_linear.SELECTIVE.number: (selective_forward, selective_backward),
+    native_linear.MATRIX.number: (matrix_forward, matrix_backward),
 }
