@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUILD := pyproject.toml constraints.txt CMakeLists.txt $(wildcard src/clew/ops/csrc/*)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench soak sanitize clean
+.PHONY: demo test check bench soak gpu sanitize clean
 .DEFAULT_GOAL := demo
 
 .venv/runtime: $(BUILD)
@@ -60,6 +60,10 @@ bench: .venv/dev
 soak: .venv/dev
 	$(BIN)/python benchmarks/soak.py all
 	$(BIN)/python benchmarks/files.py
+
+# On a machine with a GPU.
+gpu: .venv/dev
+	$(BIN)/python benchmarks/gpu.py
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +136,19 @@ def test_a_kernel_is_tried_before_it_is_trusted(name: str, monkeypatch: pytest.M
     trust.trusted.cache_clear()
     with pytest.warns(UserWarning, match=f"of {name} in torch.float32 is not used on cpu: off by"):
         assert not trust.trusted(kernel.number, torch.float32, torch.device("cpu"))
+
+
+def test_kernels_compile_for_an_h100() -> None:
+    """An interpreter takes what a compiler refuses."""
+    command = [sys.executable, str(Path(__file__).parent / "compile_kernels.py")]
+    said = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True)
+    assert said.stdout == "compiled\n", said.stderr[-2000:]
+
+
+def test_doctor_tries_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"T": 5, "N": 3, "D": 3, "G": 1, "H": 1, "K": 2, "V": 2, "W": 2}
+    monkeypatch.setattr(trust, "SIZES", trust.SIZES | sizes)
+    trust.trusted.cache_clear()
+    found = trust.laws(torch.device("cpu"), (torch.float32,))
+    assert found == {f"{name}, torch.float32": True for name in trust.KERNELS}
+    trust.trusted.cache_clear()

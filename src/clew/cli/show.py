@@ -13,7 +13,9 @@ import typer
 from clew import tree
 from clew.cells import RECURRENCES
 from clew.diagnose.laws import check
+from clew.ops import triton
 from clew.ops.native import native_info
+from clew.ops.triton import trust
 from clew.tasks.base import say
 
 __all__ = ["cells", "doctor", "print_json", "print_table", "say"]
@@ -49,6 +51,7 @@ def doctor(as_json: Json = False) -> None:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "compiled": native,
+        "kernels": _kernels(),
         "laws": {},
     }
     for name, kind in RECURRENCES.items():
@@ -59,12 +62,24 @@ def doctor(as_json: Json = False) -> None:
     else:
         print(f"python {report['python']}, torch {report['torch']}, {report['threads']} threads")
         print(f"GPU: {report['gpu'] or 'none found; everything runs on the CPU'}")
+        if report["kernels"] is not None:
+            refused = [name for name, holds in report["kernels"].items() if not holds]
+            print(f"kernels of the GPU: {', '.join(refused) + ' NOT used' if refused else 'all are right'}")
+        elif report["gpu"]:
+            print("kernels of the GPU: none, so that modern recurrences run slower there: pip install 'clew[gpu]'")
         print(f"compiled part: {_built(native)}")
         for name, laws in report["laws"].items():
             broken = [law for law, holds in laws.items() if not holds]
             print(f"{name:8} {f'BROKEN: {chr(44).join(broken)}' if broken else f'all {len(laws)} laws hold'}")
     if not report["holds"]:
         raise typer.Exit(1)
+
+
+def _kernels() -> dict[str, bool] | None:
+    """Whether each kernel says on this GPU what its definition says; None where there are none."""
+    if not torch.cuda.is_available() or not triton.installed():
+        return None
+    return trust.laws(torch.device("cuda", torch.cuda.current_device()))
 
 
 def _built(native: dict[str, Any] | None) -> str:

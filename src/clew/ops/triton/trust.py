@@ -5,8 +5,10 @@ A compiler is a large program, and a driver another.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import warnings
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,12 @@ def trusted(number: int, dtype: torch.dtype, device: torch.device) -> bool:
         warnings.warn(f"the Triton kernel of {name} in {dtype} is not used on {device}: {why}", stacklevel=2)
         return False
     return True
+
+
+def laws(device: torch.device, dtypes: Iterable[torch.dtype] = tuple(NEAR)) -> dict[str, bool]:
+    """Of each kernel and dtype: whether it is used."""
+    pairs = itertools.product(KERNELS.items(), dtypes)
+    return {f"{name}, {dtype}": trusted(kernel.number, dtype, device) for (name, kernel), dtype in pairs}
 
 
 def difference(

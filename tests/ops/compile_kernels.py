@@ -1,0 +1,44 @@
+"""Triton's kernels to machine code of an H100, which needs no GPU: run by itself, as a process that interprets compiles
+nothing."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from clew.ops.triton import elementwise, matrix, selective
+
+WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t"}
+SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
+COMMON = {"RAGGED": True, "RESETS": True, "ACC": tl.float32}
+ELEMENTWISE = {**COMMON, "BT": 64, "BN": 32}
+SELECTIVE = {**COMMON, "BT": 16, "BD": 8, "BN": 16}
+MATRIX = {**COMMON, "BT": 16, "BK": 64, "BV": 32}
+
+
+def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS) -> None:
+    kinds = {name: "*fp32" if name in sums else f"*{numbers}" for name in kernel.arg_names}
+    kinds |= dict.fromkeys(WHOLE & kinds.keys(), "i32") | dict.fromkeys(constants, "constexpr")
+    kinds |= {"lengths": "*i64", "reset": "*i1"}
+    places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(kernel, signature=kinds, constexprs=places)
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+
+
+for numbers in ("fp32", "bf16"):
+    for kernel in (
+        elementwise.forward,
+        elementwise.backward,
+        elementwise.forward_complex,
+        elementwise.backward_complex,
+    ):
+        compiled(kernel, numbers, {**ELEMENTWISE, "MAXIMUM": False}, set())
+    compiled(elementwise.backward, numbers, {**ELEMENTWISE, "MAXIMUM": True}, set())
+    compiled(selective.forward, numbers, {**SELECTIVE, "TRAINING": True})
+    compiled(selective.backward, numbers, SELECTIVE)
+    for W, erase in ((1, False), (64, True)):
+        compiled(matrix.forward, numbers, {**MATRIX, "W": W, "ERASE": erase, "TRAINING": True})
+        compiled(matrix.backward, numbers, {**MATRIX, "W": W, "ERASE": erase}, SUMS | {"da", "db"})
+print("compiled")
