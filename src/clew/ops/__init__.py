@@ -13,9 +13,10 @@ the state after it. Gradients flow through all of them.
 `backwards` reads each row from its last real step to its first: y stands where its x does, and each piece that a reset
 begins is read by itself.
 
-Chosen by device, dtype and shape: the compiled kernels; where they do not take the case torch's own, or what does many
-steps in few calls of torch; else the reference. `with ops.reference():` and `with ops.only("torch"):` leave less to
-choose from. `with ops.decays() as kept:` gathers what the linear ones keep of their states.
+Chosen by device, dtype and shape: the compiled kernels on the CPU, Triton's on a GPU; where they do not take the case
+torch's own, or what does many steps in few calls of torch; else the reference. `with ops.reference():` and
+`with ops.only("torch"):` leave less to choose from. `with ops.decays() as kept:` gathers what the linear ones keep of
+their states.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ _only: ContextVar[Implementation | None] = ContextVar("clew_only", default=None)
 def only(implementation: Implementation) -> Iterator[None]:
     """Inside this block no op runs a compiled kernel of ours ("torch"), or anything but its definition ("reference").
 
-    "torch" still means the definition where there is neither a kernel of torch's nor a form in chunks.
+    "torch" still means the definition where there is neither a kernel of torch's nor a form in chunks. "triton" leaves
+    Triton's kernels, interpreted where there is no GPU.
     """
     token = _only.set(implementation)
     try:
