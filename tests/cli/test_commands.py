@@ -15,7 +15,9 @@ import pytest
 
 import clew
 from clew.config import build, load_recipe
+from clew.errors import ClewError
 from clew.ops import native
+from clew.training.files import write_atomic
 
 QUICK = ("--set", "steps=20", "--set", "validate_every=10", "--set", "width=6")
 
@@ -210,7 +212,7 @@ def test_a_stream_is_left_without_a_word(trained: Path) -> None:
     assert (process.returncode, talk) == (130, "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stream_is_kept_whatever_ends_it(number: int, trained: Path, tmp_path: Path, run_clew) -> None:
     lines = [f"[{t / 7}, {t / 9}]\n" for t in range(12)]
     whole = [json.loads(line) for line in run_clew("stream", trained, feed="".join(lines)).out.splitlines()]
@@ -230,6 +232,37 @@ def test_a_stream_is_kept_whatever_ends_it(number: int, trained: Path, tmp_path:
     assert said == whole
 
 
+def test_what_was_not_answered_is_not_kept(trained: Path, tmp_path: Path, run_clew, monkeypatch) -> None:
+    """Nobody reads the second answer; and a signal that comes while all is saved ends nothing halfway."""
+    from clew.cli import stream
+
+    file, said = tmp_path / "stream.snapshot", []
+
+    def broken(answer: Any) -> None:
+        if said:
+            raise ClewError("nobody reads")
+        said.append(answer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "print_json", broken)
+        run_clew("stream", trained, "--state", file, feed="[1.0, 2.0]\n[3.0, 4.0]\n")
+    session = clew.stream.Session(clew.load(trained))
+    session.restore(file)
+    assert session.steps == 1
+
+    def told_twice(file: Path, content: bytes) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        write_atomic(file, content)
+
+    kept = stream.Kept(session, file)
+    monkeypatch.setattr(stream, "write_atomic", told_twice)
+    with pytest.raises(KeyboardInterrupt), kept, kept.answering():
+        session.push([5.0, 6.0])
+    session.restore(file)
+    assert session.steps == 2
+
+
 def test_a_state_that_cannot_be_kept_or_gone_on_with(trained: Path, tmp_path: Path, run_clew) -> None:
     (tmp_path / "other").write_bytes(b"no snapshot")
     for file, what in (("none/a", "cannot be written"), ("other", "damaged"), (".", "cannot be read")):
@@ -240,11 +273,13 @@ def test_a_state_that_cannot_be_kept_or_gone_on_with(trained: Path, tmp_path: Pa
 
 
 def test_a_stream_that_keeps_going(trained: Path, run_clew) -> None:
-    said = run_clew("stream", trained, "--keep-going", feed="[1.0, 2.0]\n[1.0]\nx\n[NaN, 1]\n[1.0, 2.0]\n")
+    said = run_clew(
+        "stream", trained, "--keep-going", feed="[1.0, 2.0]\n[1.0]\nx\n[NaN, 1]\n" + "[" * 200_000 + "\n[1.0, 2.0]\n"
+    )
     answers = [json.loads(line) for line in said.out.splitlines()]
     assert said.code == 0
-    assert [answer.get("step") for answer in answers] == [1, None, None, None, 2]
-    assert [answer["row"] for answer in answers if "error" in answer] == [2, 3, 4]
+    assert [answer.get("step") for answer in answers] == [1, None, None, None, None, 2]
+    assert [answer["row"] for answer in answers if "error" in answer] == [2, 3, 4, 5]
 
 
 def test_every_task_has_its_words() -> None:

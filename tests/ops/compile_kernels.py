@@ -8,7 +8,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from clew.ops.triton import elementwise, matrix, selective
+from clew.ops.triton import elementwise, gated, matrix, selective
 
 WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t"}
 SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
@@ -20,8 +20,9 @@ MATRIX = {**COMMON, "BT": 16, "BK": 64, "BV": 32}
 
 def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS) -> None:
     kinds = {name: "*fp32" if name in sums else f"*{numbers}" for name in kernel.arg_names}
-    kinds |= dict.fromkeys(WHOLE & kinds.keys(), "i32") | dict.fromkeys(constants, "constexpr")
-    kinds |= {"lengths": "*i64", "reset": "*i1"}
+    given = {"lengths": "*i64", "reset": "*i1", "counters": "*i32"} | dict.fromkeys(WHOLE, "i32")
+    given |= {"B": "i32"} if "hh" in kinds else {}  # elsewhere a tensor
+    kinds |= {name: kind for name, kind in given.items() if name in kinds} | dict.fromkeys(constants, "constexpr")
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, signature=kinds, constexprs=places)
     assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
@@ -41,4 +42,8 @@ for numbers in ("fp32", "bf16"):
     for W, erase in ((1, False), (64, True)):
         compiled(matrix.forward, numbers, {**MATRIX, "W": W, "ERASE": erase, "TRAINING": True})
         compiled(matrix.backward, numbers, {**MATRIX, "W": W, "ERASE": erase}, SUMS | {"da", "db"})
+    for cell in ("tanh", "relu", "gru", "lstm"):
+        constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "BB": 16, "BH": 16, "BK": 64}
+        compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})
+        compiled(gated.backward, numbers, constants, {"gates", "cells", "dh", "dc", "dhr", "dcr"})
 print("compiled")

@@ -210,6 +210,46 @@ def test_a_long_line_keeps_no_other_waiting(every_run: dict[str, Path]) -> None:
     near(batcher.push({owner: [1.0, 2.0]})[owner], alone(same, [1.0, 2.0]))
 
 
+def test_a_snapshot_after_a_long_line_and_a_short_one(every_run: dict[str, Path]) -> None:
+    model = clew.load(every_run["generate"])
+    batcher = Batcher(model, 2)
+    stream = batcher.join()
+    batcher.push_alone(stream, "the cat sat on ")
+    batcher.push({stream: "the mat"})
+    session = Session(clew.load(every_run["generate"]))
+    session.restore(batcher.snapshot(stream))
+    near(session.push(" the"), alone(clew.load(every_run["generate"]), "the cat sat on ", "the mat", " the"))
+
+
+def test_a_batch_waits_for_one_of_it_that_reads_by_itself(every_run: dict[str, Path]) -> None:
+    """Who leaves meanwhile is told so, and who has its slot then is not touched."""
+    model = clew.load(every_run["regress"])
+    batcher, inside, go_on, push = Batcher(model, 2), threading.Event(), threading.Event(), Engine.push
+
+    def slow(*given: Any) -> Any:
+        inside.set()
+        assert go_on.wait(20)
+        return push(batcher._engine, *given)
+
+    leaves, long = batcher.join(), batcher.join()
+    batcher._engine.push = slow
+    with ThreadPoolExecutor(2) as pool:
+        reads = pool.submit(batcher.push_alone, long, [[0.1, 0.2]] * 5)
+        assert inside.wait(20)
+        both = pool.submit(batcher.push, {leaves: [1.0, 2.0], long: [0.3, 0.4]})
+        while not batcher._back._waiters:  # it has begun, and waits
+            time.sleep(0.001)
+        batcher.leave(leaves)
+        owner = batcher.join()
+        go_on.set()
+        reads.result(20)
+        found = both.result(20)
+    same = clew.load(every_run["regress"])
+    assert isinstance(found[leaves], ClewError)
+    near(found[long], alone(same, [[0.1, 0.2]] * 5, [0.3, 0.4]))
+    near(batcher.push({owner: [1.0, 2.0]})[owner], alone(same, [1.0, 2.0]))
+
+
 def alone(model: Any, *lines: Any) -> Any:
     """What a session says to the last of these."""
     session = Session(model)

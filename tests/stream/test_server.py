@@ -155,8 +155,9 @@ def test_what_a_page_looks_at(model: Any) -> None:
         felt = [said(socket, {"mark": LINES[0]})["felt"], *(said(socket, LINES[0])["felt"] for _ in range(3))]
         assert felt[0] == 1.0
         assert all(value > 0 for value in felt)
-        for wrong in (None, True, [None]):
+        for wrong in (None, True, [None], [[0.1, 0.2]] * 10_000):
             assert "error" in said(socket, {"mark": wrong})
+        assert "felt" not in said(socket, LINES[0])
         assert "gates" not in said(socket, {"watch": False})
 
 

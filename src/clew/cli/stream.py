@@ -54,52 +54,64 @@ def stream(
 class Kept:
     """Around a stream: it is in its file whatever ends it, with all that was answered and nothing that was not.
 
-    A signal ends a stream that waits for a line at once, and any other after its answer. What ends without a word (a
-    power cut, a kill) costs the steps of SECONDS at most.
+    A signal ends a stream that waits for a line at once, and any other after its answer; a second one does not wait for
+    that. What ends without a word (a power cut, a kill) costs the steps of SECONDS at most.
     """
 
     SECONDS = 10.0
+    ENDS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where there is one
 
     def __init__(self, session: Session, file: Path | None) -> None:
         self.session, self.file, self.ended_by = session, file, signal.SIGINT
-        self.busy = self.told = False
+        self._busy = self._told = self._saving = False
         if file is not None:
             if file.exists():
                 session.restore(file)
                 say(f"goes on after step {session.steps:,}")
-            self.save()  # now, rather than find out at the end that it cannot be written
-
-    def save(self) -> None:
-        if self.file is not None:
-            write_atomic(self.file, self.session.snapshot())
-            self.saved = time.monotonic()
+            self._answered = session.fork()
+            self._save()  # now, rather than find out at the end that it cannot be written
 
     def __enter__(self) -> None:
         if self.file is not None:
-            self._before = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [getattr(signal, name) for name in self.ENDS if hasattr(signal, name)]
+            heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._end) for number in heard}
 
-    def __exit__(self, *_: object) -> None:
-        if self.file is not None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self.file is None:
+            return
+        self._saving = True
+        try:
+            self._save()
+        finally:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-            self.save()
+        if self._told and kind is None:
+            raise KeyboardInterrupt
 
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Around a line and its answer."""
-        self.busy = True
+        self._busy = True
         try:
             yield
+            if self.file is not None:
+                self._answered = self.session.fork()
         finally:
-            self.busy = False
-        if self.told:
+            self._busy = False
+        if self._told:
             raise KeyboardInterrupt
-        if self.file is not None and time.monotonic() - self.saved > self.SECONDS:
-            self.save()
+        if self.file is not None and time.monotonic() - self._saved > self.SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        assert self.file is not None, "there is a file to keep it in"
+        write_atomic(self.file, self._answered.snapshot())
+        self._saved = time.monotonic()
 
     def _end(self, number: int, _: object) -> None:
-        self.ended_by, self.told = signal.Signals(number), True
-        if not self.busy:
+        again, self.ended_by, self._told = self._told, signal.Signals(number), True
+        if not self._saving and (again or not self._busy):
             raise KeyboardInterrupt
 
 
@@ -134,7 +146,7 @@ def _value(line: str, reads_text: bool) -> Any:
     """What a line says. Text needs no quotes: what is no JSON string or object is the text itself."""
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if reads_text:
             return line
         raise DataError(

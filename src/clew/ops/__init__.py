@@ -32,6 +32,7 @@ from torch import Tensor
 from clew.ops import algebra, native, native_linear, ragged, torch_own, triton
 from clew.ops import definition as ref
 from clew.ops.definition import Norm, Weights, Zoneout
+from clew.ops.triton import classical
 from clew.tree import State
 
 __all__ = [
@@ -274,6 +275,9 @@ def _scan(
         return y, (*after, state[-1])
 
     def run(x: Tensor, reset: Tensor | None) -> tuple[Tensor, State]:
+        if plain and _only.get() == "triton" and classical.takes(x, (*state[:-1], *initial[:-1]), w):
+            y, after = classical.scan(cell, x, state[:-1], w, initial[:-1], lengths, reset)
+            return y, (*after, state[-1])
         if plain:
             return ragged.run(torch_own.kernel(cell, w), x, state, initial, lengths, reset)
         return ref.run(cell, x, state, w, initial, lengths, reset, zoneout)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -101,7 +101,8 @@ class Batcher:
     def reset(self, stream: int) -> None:
         """Begin a stream anew."""
         with self.lock:
-            self._idle(stream)
+            self._wait([stream])
+            self._known(stream)
             self._streams[stream] = carried = self._engine.copy(self._first)
             self._slots.write(self._slot(stream), carried.leaves)
 
@@ -129,13 +130,14 @@ class Batcher:
         """What lines of several streams say, each as `Session.push` has it; the answers, or what was wrong with a line,
         which leaves its stream as it was."""
         with self.lock:
+            self._wait(values)
             now = time.monotonic()
             read: dict[int, np.ndarray] = {}
             before: dict[int, np.ndarray | None] = {}
             found: dict[int, dict[str, Any] | Exception] = {}
             for stream, value in values.items():
                 try:
-                    carried = self._idle(stream)
+                    carried = self._known(stream)
                     carried.heard = now
                     x_TI, carried.unread = self.trained.from_line(value, carried.unread)
                     found[stream] = {}
@@ -158,7 +160,8 @@ class Batcher:
             ClewError: it has left, perhaps while its line was read.
         """
         with self.lock:
-            carried = self._idle(stream)
+            self._wait([stream])
+            carried = self._known(stream)
             carried.heard = time.monotonic()
             own = Carried(self._slots.read(self._slot(stream)), carried.last, carried.unread, carried.steps)
             self._alone.add(stream)
@@ -167,8 +170,8 @@ class Batcher:
             with self.lock:
                 if self._streams.get(stream) is not carried:
                     raise _gone(stream)
-                self._slots.write(self._slot(stream), self._engine.leaves(own))
-                self._streams[stream] = own
+                self._streams[stream] = moved = self._engine.copy(own)  # which no Stepper holds
+                self._slots.write(self._slot(stream), moved.leaves)
             return answer
         finally:
             with self.lock:
@@ -188,8 +191,9 @@ class Batcher:
     def step(self, streams: Sequence[int] | np.ndarray, rows_NI: np.ndarray) -> np.ndarray:
         """One step of raw numbers for each of some different streams: the plain numbers of their answers (N, O).
 
-        A row that holds a NaN or an infinity is not read: its answer is NaN, its stream as it was. Speak to one stream
-        either so or by `push`, which weighs a line by the prediction before it: `step` keeps none.
+        A row that holds a NaN or an infinity is not read: its answer is NaN, its stream as it was. (What is no unit of
+        text is a DataError, and nothing is read.) Speak to one stream either so or by `push`, which weighs a line by
+        the prediction before it: `step` keeps none.
         """
         plain, streams = self._plain, np.asarray(streams, dtype=np.intp)
         rows_NI = np.asarray(rows_NI)
@@ -202,7 +206,8 @@ class Batcher:
         inner, read_NI = self._inner, plain.read(rows_NI)
         finite = np.logical_and.reduce(np.isfinite(read_NI), axis=1)
         with self.lock:
-            those, now = [self._idle(stream) for stream in asked], time.monotonic()
+            self._wait(asked)
+            those, now = [self._known(stream) for stream in asked], time.monotonic()
             places = streams % self._count
             if finite.all() and len(places):
                 answers = self._slots.move(inner, places, read_NI)
@@ -261,11 +266,10 @@ class Batcher:
         carried = self._streams[stream]
         return self._engine.roll(Carried(self._slots.read(self._slot(stream)), carried.last), steps)
 
-    def _idle(self, stream: int) -> Carried:
-        """A stream that reads nothing now."""
-        while stream in self._alone:
+    def _wait(self, streams: Iterable[int]) -> None:
+        """Until none of these reads by itself. The lock is open meanwhile: look them up afterwards."""
+        while self._alone and not self._alone.isdisjoint(streams):
             self._back.wait()
-        return self._known(stream)
 
     def _known(self, stream: int) -> Carried:
         carried = self._streams.get(stream)

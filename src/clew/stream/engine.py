@@ -134,28 +134,33 @@ class Engine:
         self.put(carried, state)
         return y_1T[0].cpu().numpy()
 
-    @torch.no_grad()
     def roll(self, carried: Carried, steps: int) -> np.ndarray:
         """What is predicted (K, ...) for further steps, each prediction read as the next input; the stream stays."""
-        y, found = carried.last, []
+        ahead = self.copy(carried)
+        parts = [self._roll(ahead, min(SLICE, steps - at)) for at in range(0, steps, SLICE)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @torch.no_grad()
+    def _roll(self, ahead: Carried, steps: int) -> np.ndarray:
+        """The same for a few, and the stream moved on."""
+        y, found = ahead.last, []
         assert y is not None, "there is a prediction to go on from"
         with self.lock:
             if self._stepper is None:
-                state, (device, dtype) = self.state(carried), _kind(self.model)
+                state, (device, dtype) = self.state(ahead), _kind(self.model)
                 for _ in range(steps):
                     y_B, state = self.model.step(torch.as_tensor(y, dtype=dtype, device=device).reshape(1, -1), state)  # pyright: ignore
                     y = y_B[0].cpu().numpy()
                     found.append(y)
-                return np.stack(found)
-            stepper = self._hold(carried, self._stepper)
-            before = [leaf.copy() for leaf in stepper.leaves]
-            for _ in range(steps):
-                stepper.x[...] = y.reshape(1, -1)
-                stepper.run()
-                y = stepper.y[0].copy()
-                found.append(y)
-            for ours, leaf in zip(stepper.leaves, before, strict=True):
-                ours[...] = leaf
+                self.put(ahead, state)
+            else:
+                stepper = self._hold(ahead, self._stepper)
+                for _ in range(steps):
+                    stepper.x[...] = y.reshape(1, -1)
+                    stepper.run()
+                    y = stepper.y[0].copy()
+                    found.append(y)
+        ahead.last = y
         return np.stack(found)
 
     def leaves(self, carried: Carried) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ run.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,11 +55,15 @@ def takes(kernel: Kernel, tensors: Sequence[Tensor | None], asked: bool) -> bool
 
 
 @functools.cache
+def kernels(name: str) -> Any:
+    """A module of kernels, imported when it is asked for: Triton takes long to import, and may be absent."""
+    return importlib.import_module(f"clew.ops.triton.{name}")
+
+
+@functools.cache
 def launches() -> dict[int, tuple[Launch, Launch]]:
     """Of each kernel's number, its two passes."""
-    from clew.ops.triton import launch
-
-    return launch.PASSES
+    return kernels("launch").PASSES
 
 
 def scan(

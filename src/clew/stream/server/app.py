@@ -129,6 +129,8 @@ def make_app(
             answer = await found
         except ClewError as error:
             return JSONResponse(said(error), 422)
+        except asyncio.CancelledError:
+            raise HTTPException(503, "the server ends") from None
         return Response(orjson.dumps(answer), media_type="application/json")
 
     paths = [Route(path, page) for path in FILES]

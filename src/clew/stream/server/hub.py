@@ -23,8 +23,8 @@ from clew.tasks.base import Streamed, say
 from clew.training.files import write_atomic
 
 NAME = re.compile(r"[0-9a-f]{32}")
-SHORT, NUMBER = 256, 32  # bytes of a line that is read in the loop, and how many more for each number of a step
-TOGETHER = 1024  # lines of one batch
+SHORT, NUMBER = 4096, 32  # bytes of a line that is read in the loop, and how many more for each number of a step
+TOGETHER, MORE = 1024, 1 << 14  # lines of one batch, and bytes of them beyond a step each
 KEPT = 86_400.0  # seconds that the snapshot of a stream waits for its client
 
 
@@ -38,9 +38,9 @@ class Hub:
         self.trained, self.limits, self.folder = trained, limits, folder
         self.batcher = Batcher(trained, limits.streams)
         self.draining = False
-        self._short = SHORT + NUMBER * _width(trained)
+        self._step = NUMBER * (1 + _width(trained))  # bytes of one, about
         self._resumed: set[str] = set()
-        self._waiting: list[tuple[int, Any, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[int, Any, int, asyncio.Future[Any]]] = []
         self._called = False  # whether there will be a turn
         self._reader = ThreadPoolExecutor(1, "clew-long-lines")
         self._writer = ThreadPoolExecutor(4, "clew-keeps")
@@ -89,7 +89,7 @@ class Hub:
     async def push(self, stream: int, value: Any, length: int) -> dict[str, Any]:
         """The answer to a line of so many bytes. Raises DataError where it is not what the model reads."""
         loop = asyncio.get_running_loop()
-        if length > self._short:
+        if length > SHORT + self._step:
             began = time.perf_counter()
             try:
                 return await loop.run_in_executor(self._reader, self.batcher.push_alone, stream, value)
@@ -103,7 +103,7 @@ class Hub:
                 raise said
             return said
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((stream, value, future))
+        self._waiting.append((stream, value, length, future))
         if not self._called:
             self._called = True
             loop.call_soon(self._turn)
@@ -115,17 +115,22 @@ class Hub:
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     def _turn(self) -> None:
-        """Read what waits, as one batch."""
-        batch, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+        """Read what waits, as one batch; where it is much, the loop has its turn in between."""
+        count = more = 0
+        for count, (_, _, length, _) in enumerate(self._waiting, 1):
+            more += max(0, length - self._step)
+            if more > MORE or count == TOGETHER:
+                break
+        batch, self._waiting = self._waiting[:count], self._waiting[count:]
         self._called = bool(self._waiting)
         if self._called:
             asyncio.get_running_loop().call_soon(self._turn)
         began = time.perf_counter()
         try:
-            found: Any = self.batcher.push({stream: value for stream, value, _ in batch})
+            found: Any = self.batcher.push({stream: value for stream, value, *_ in batch})
         except Exception as error:  # a fault of ours: nobody waits for ever
-            found = {stream: error for stream, _, _ in batch}
-        for stream, _, future in batch:
+            found = {stream: error for stream, *_ in batch}
+        for stream, *_, future in batch:
             if future.done():
                 continue
             if isinstance(found[stream], Exception):

@@ -27,8 +27,10 @@ class Server(uvicorn.Server):
         self.hub = hub
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        super().run(sockets)
-        self.hub.close()
+        try:
+            super().run(sockets)
+        finally:
+            self.hub.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.hub.draining = True

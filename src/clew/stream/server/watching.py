@@ -16,7 +16,7 @@ from clew.models.detector import Detector
 from clew.stream.server.hub import Hub
 
 UNITS = 64  # of a layer's state that are shown
-SHOWN = 4096  # bytes of a line whose gates are shown: the loop waits for them
+SHOWN, MARKED = 1 << 12, 1 << 16  # bytes of a line whose gates are shown, and that is marked: the loop waits for them
 CHANGES = (lambda v: v + (abs(v) or 1.0), lambda v: v / 2 or 0.5, lambda v: v - 1, lambda v: v + 1)
 
 
@@ -63,14 +63,16 @@ class Watch:
     async def _mark(self, value: Any, length: int) -> None:
         """A second stream that reads something else."""
         self.close()
+        if length > MARKED:
+            raise DataError(f"a mark is a line of at most {MARKED:,} bytes", hint="mark a shorter one")
         self._batcher.peek(self._stream, value)  # refuses what it does not read, as it was said
         self._twin = self._batcher.join(self._batcher.snapshot(self._stream))
         for change in CHANGES:
             try:
                 await self._hub.push(self._twin, _changed(value, change), length)
                 return
-            except DataError:  # the model does not read everything: a louder sound, a key beyond the last
-                if change is CHANGES[-1]:
+            except ClewError as error:  # the model does not read everything: a louder sound, a key beyond the last
+                if change is CHANGES[-1] or not isinstance(error, DataError):
                     self.close()
                     raise
 
