@@ -225,8 +225,7 @@ def _raced(name: str, problem: Scan, T: int, dtype: torch.dtype, machine: Machin
 
 
 def classical(machine: Machine) -> list[dict[str, Any]]:
-    """LSTM and GRU beside torch's, one layer and two, both directions. Ours are asked for: it is to tell which is faster
-    where."""
+    """LSTM and GRU beside torch's, one layer and two, both directions. Ours are asked for."""
     rows = []
     sizes = (
         [(2, 4, 3)] if machine.small else [*itertools.product((16, 64, 256), (256,), (256, 512, 1024)), (64, 1024, 256)]
