@@ -1,4 +1,4 @@
-"""Recurrences that are linear in their state, with random inputs of a case, for every way to compute them."""
+"""Recurrences with the random inputs of a case, for every way to compute them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from clew import ops
+from clew.ops.definition import Weights
 
 Scan = Callable[..., tuple[Tensor, Tensor]]
+CELLS = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}  # gates
 
 
 def _matrix(*inputs: Tensor, **options) -> tuple[Tensor, Tensor]:
@@ -22,7 +24,7 @@ def _constant(a: Tensor, b: Tensor, h: Tensor, initial: Tensor, **options) -> tu
 
 
 class Problem:
-    """Random tensors of one case, and a pass over them."""
+    """Random tensors of a recurrence that is linear in its state, and a pass over them."""
 
     def __init__(self, name: str, B: int, T: int, dtype: torch.dtype = torch.float64) -> None:
         self.generator = torch.Generator().manual_seed(B + T)
@@ -82,6 +84,44 @@ class Problem:
     def run(self, ragged: bool = False, resets: bool = False) -> list[Tensor]:
         how = {"lengths": self.lengths if ragged else None, "reset": self.reset if resets else None}
         return list(self.scan(*self.inputs, **how))
+
+    def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
+        along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
+        found = torch.autograd.grad(outputs, self.inputs, along, allow_unused=True, **options)
+        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, self.inputs, strict=True)]
+
+
+class Classical:
+    """Random tensors of Elman, GRU or LSTM, and a pass over them."""
+
+    def __init__(self, cell: str, sizes: tuple[int, int, int, int], dtype=torch.float64, *, bias=True, strided=False):
+        B, T, I, H = sizes
+        G, generator = CELLS[cell], torch.Generator().manual_seed(B * T + H)
+
+        def draw(*shape: int) -> Tensor:
+            t = torch.randn(*shape[::-1] if strided else shape, generator=generator, dtype=dtype)
+            return (t.permute(*range(t.ndim)[::-1]) if strided else t).requires_grad_()
+
+        self.cell, self.x = cell, draw(B, T, I)
+        leaves = 2 if cell == "lstm" else 1
+        self.state, self.initial = (tuple(draw(B, H) for _ in range(leaves)) for _ in range(2))
+        hh = (draw(G * H, H).detach() * H**-0.5).requires_grad_()
+        self.w = Weights(draw(G * H, I), hh, *((draw(G * H), draw(G * H)) if bias else ()))
+        self.lengths = torch.randint(0, T + 1, (B,), generator=generator)
+        self.reset = torch.rand(B, T, generator=generator) < 0.3
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        return [self.x, *self.state, *self.initial, *(t for t in self.w if isinstance(t, Tensor))]
+
+    def run(self, ragged=False, resets=False, backwards=False) -> list[Tensor]:
+        lengths, reset = self.lengths if ragged else None, self.reset if resets else None
+        arguments = (self.x, (*self.state, ()), self.w, *([self.cell] if CELLS[self.cell] == 1 else []))
+        scan = {1: ops.elman_scan, 3: ops.gru_scan, 4: ops.lstm_scan}[CELLS[self.cell]]
+        y, (*after, _) = scan(
+            *arguments, initial=(*self.initial, ()), lengths=lengths, reset=reset, backwards=backwards
+        )
+        return [y, *after]
 
     def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
         along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]

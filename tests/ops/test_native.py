@@ -12,17 +12,17 @@ from itertools import product
 
 import pytest
 import torch
+from problems import CELLS, assert_near
+from problems import Classical as Problem
 from torch import Tensor
 
 from clew import cells, ops
 from clew.errors import ShapeError
 from clew.ops import definition as ref
 from clew.ops import native
-from clew.ops.definition import Weights
 
 INFO = native.native_info() or {"instruction_sets": []}
 SETS = INFO["instruction_sets"]
-CELLS = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4}
 SIZES = [(1, 1, 1, 1), (3, 7, 2, 5), (13, 9, 4, 17), (5, 6, 3, 64), (8, 5, 3, 48), (7, 12, 8, 32), (2, 3, 5, 130)]
 
 pytestmark = pytest.mark.skipif(not SETS, reason="the compiled part is not there, as there is no C++ compiler")
@@ -47,50 +47,6 @@ def sets():
     """Every instruction set, to be chosen one after the other."""
     yield SETS
     native.compiled().use(SETS[0])
-
-
-class Problem:
-    """Random tensors of one case, and a pass over them."""
-
-    def __init__(self, cell: str, sizes: tuple[int, int, int, int], dtype=torch.float64, *, bias=True, strided=False):
-        B, T, I, H = sizes
-        G, generator = CELLS[cell], torch.Generator().manual_seed(B * T + H)
-
-        def draw(*shape: int) -> Tensor:
-            t = torch.randn(*shape[::-1] if strided else shape, generator=generator, dtype=dtype)
-            return (t.permute(*range(t.ndim)[::-1]) if strided else t).requires_grad_()
-
-        self.cell, self.x = cell, draw(B, T, I)
-        leaves = 2 if cell == "lstm" else 1
-        self.state, self.initial = (tuple(draw(B, H) for _ in range(leaves)) for _ in range(2))
-        hh = (draw(G * H, H).detach() * H**-0.5).requires_grad_()
-        self.w = Weights(draw(G * H, I), hh, *((draw(G * H), draw(G * H)) if bias else ()))
-        self.lengths = torch.randint(0, T + 1, (B,), generator=generator)
-        self.reset = torch.rand(B, T, generator=generator) < 0.3
-
-    @property
-    def inputs(self) -> list[Tensor]:
-        return [self.x, *self.state, *self.initial, *(t for t in self.w if isinstance(t, Tensor))]
-
-    def run(self, ragged=False, resets=False, backwards=False) -> list[Tensor]:
-        lengths, reset = self.lengths if ragged else None, self.reset if resets else None
-        arguments = (self.x, (*self.state, ()), self.w, *([self.cell] if CELLS[self.cell] == 1 else []))
-        scan = {1: ops.elman_scan, 3: ops.gru_scan, 4: ops.lstm_scan}[CELLS[self.cell]]
-        y, (*after, _) = scan(
-            *arguments, initial=(*self.initial, ()), lengths=lengths, reset=reset, backwards=backwards
-        )
-        return [y, *after]
-
-    def gradients(self, outputs: list[Tensor], **options) -> list[Tensor]:
-        along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
-        found = torch.autograd.grad(outputs, self.inputs, along, allow_unused=True, **options)
-        return [torch.zeros_like(t) if g is None else g for g, t in zip(found, self.inputs, strict=True)]
-
-
-def assert_near(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.shape == b.shape
-        assert (a - b).abs().max() <= tolerance * (1 + b.abs().max()), (a - b).abs().max()
 
 
 def is_ours(outputs: list[Tensor]) -> bool:

@@ -19,7 +19,8 @@ from clew import ops
 from clew.ops import triton
 from clew.ops.triton import trust
 
-pytestmark = pytest.mark.skipif(not triton.installed(), reason="needs triton: pip install 'clew[gpu]'")
+there = triton.installed() and triton.interpreted()
+pytestmark = pytest.mark.skipif(not there, reason="needs Triton, and TRITON_INTERPRET=1")
 CASES = ["linear 5", "complex 5", "constant 5", "maximum 5", "selective 5 3"]
 CASES += ["matrix 3 5 1 2 1", "matrix 3 5 3", "delta 3 5 3", "delta 2 3 1 2 1"]
 
@@ -27,14 +28,9 @@ CASES += ["matrix 3 5 1 2 1", "matrix 3 5 3", "delta 3 5 3", "delta 2 3 1 2 1"]
 @pytest.fixture(autouse=True)
 def ours(monkeypatch: pytest.MonkeyPatch):
     """Tiles as small as may be: what an interpreter does step by step takes long."""
-    if triton.interpreted():
-        from clew.ops.triton import launch
-
-        monkeypatch.setattr(launch, "TILE", 4)
-        monkeypatch.setattr(launch, "COLUMNS", 4)
-        monkeypatch.setattr(launch, "STEPS", 4)
-        monkeypatch.setattr(launch, "CHANNELS", 4)
-        monkeypatch.setattr(launch, "VALUES", 16)
+    launch = triton.kernels("launch")
+    for name, size in (("TILE", 4), ("COLUMNS", 4), ("STEPS", 4), ("CHANNELS", 4), ("VALUES", 16)):
+        monkeypatch.setattr(launch, name, size)
     with ops.only("triton"):
         yield
 
