@@ -30,9 +30,10 @@ class Said(NamedTuple):
 
 @pytest.fixture(autouse=True, scope="session")
 def _hears_ctrl_c() -> None:
-    """What a shell starts in the background is born deaf to it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """What a shell starts in the background is born deaf to it, and to the shell's end."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

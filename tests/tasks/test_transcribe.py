@@ -226,7 +226,7 @@ def test_series_of_numbers_are_written_down_too(tmp_path: Path, run_clew) -> Non
     [
         ('{"samples": ["a"]}', "'a' is no number"),
         ("[0.1, 3.0]", "samples must lie between -1 and 1"),
-        ("[[0.1], [0.2]]", "'[0.1]' is no number"),
+        ("[[0.1], [0.2]]", "[0.1] is no number"),
         ('{"sound": [0.1]}', "expected samples"),
         ("0.5", "expected samples"),
     ],
