@@ -60,6 +60,7 @@ bench: .venv/dev
 soak: .venv/dev
 	$(BIN)/python benchmarks/soak.py all
 	$(BIN)/python benchmarks/files.py
+	$(BIN)/python benchmarks/interpreted.py
 
 # On a machine with a GPU.
 gpu: .venv/dev

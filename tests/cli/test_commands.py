@@ -282,6 +282,16 @@ def test_a_stream_that_keeps_going(trained: Path, run_clew) -> None:
     assert [answer["row"] for answer in answers if "error" in answer] == [2, 3, 4, 5]
 
 
+def test_a_folder_of_runs_is_named_for_what_it_is(trained: Path, tmp_path: Path, run_clew) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_bytes((trained / "recipe.toml").read_bytes())
+    said = run_clew("stream", tmp_path)
+    assert (
+        said.err == f"clew: {tmp_path}: is no run, but a folder of runs\nhint: name one: {tmp_path}/a, {tmp_path}/b\n"
+    )
+
+
 def test_every_task_has_its_words() -> None:
     from clew.cli.train import FIRST, UNITS
     from clew.tasks.train import TASKS

@@ -57,6 +57,10 @@ class RunFolder:
         """Raise RunError unless this is the folder of a finished run."""
         if not self.path.is_dir():
             raise RunError("no such run folder", file=self.path, hint="clew train FILE --out RUN makes one")
+        within = [] if self.begun() else sorted(str(file.parent) for file in self.path.glob(f"*/{RECIPE}"))
+        if within:
+            few = ", ".join(within[:4]) + (", ..." if len(within) > 4 else "")
+            raise RunError("is no run, but a folder of runs", file=self.path, hint=f"name one: {few}")
         for name in (RECIPE, WEIGHTS, PLAN):
             if not (self.path / name).is_file():
                 hint = "finish it with clew train ... --resume" if name == WEIGHTS else "train it again"
