@@ -43,7 +43,7 @@ def is_ours(outputs: list[Tensor]) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_numbers_and_gradients(name: str, dtype: torch.dtype) -> None:
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    for T, ragged, resets in ((1, True, True), (5, False, False), (9, True, True)):  # about the tiles
+    for T, ragged, resets in ((1, True, True), (5, False, False), (6, True, True)):  # about the tiles
         problem = Problem(name, 2, T, dtype)
         with ops.reference():
             theirs = problem.run(ragged, resets)
