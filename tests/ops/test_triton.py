@@ -70,7 +70,7 @@ def test_half_precision_is_summed_in_single(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_second_derivatives(name: str) -> None:
-    problem = Problem(name, 2, 4)
+    problem = Problem(name, 1, 3)
     run = functools.partial(problem.scan, lengths=problem.lengths, reset=problem.reset)
     assert gradgradcheck(run, problem.inputs, fast_mode=True)
 
