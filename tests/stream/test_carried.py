@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 import clew
 from clew import tree
-from clew.errors import DataError, NotCausalError, RunError
+from clew.errors import ClewError, DataError, NotCausalError, RunError
 from clew.stream import Session
 
 STREAMS = ("classify", "detect", "forecast", "generate", "multitask", "regress", "set", "tag", "transcribe")
@@ -119,6 +119,14 @@ def test_a_model_that_learned_on_gets_a_new_engine(every_run: dict[str, Path]) -
         next(model.model.parameters()).mul_(2.0)
     after = Session(model)
     assert before.push(line("regress", 0)) != after.push(line("regress", 0))
+
+
+def test_a_long_line_is_given_up_where_the_process_ends(every_run: dict[str, Path]) -> None:
+    session = Session(clew.load(every_run["regress"]))
+    session._engine.ended = True
+    session.push([[1.0, 2.0]] * 5)
+    with pytest.raises(ClewError, match="not read to its end"):
+        session.push([[1.0, 2.0]] * 1000)
 
 
 def test_a_chunk_names_the_step_that_is_wrong(every_run: dict[str, Path]) -> None:

@@ -69,6 +69,8 @@ class Engine:
         self.version = _version(trained)
         self.fingerprint = _fingerprint(trained)
         """Equal for equal models: of the weights and of what was found from the training part."""
+        self.ended = False
+        """Once it is, long lines are given up: the process ends, and would wait for them."""
         self._stepper = stepper_of(trained)
         self._holds: Carried | None = None
 
@@ -102,7 +104,14 @@ class Engine:
         """The predictions (T, ...) at these steps, and the state moved on."""
         if len(x_TI) <= SLICE:
             return self._read(carried, x_TI)
-        return np.concatenate([self._read(carried, x_TI[at : at + SLICE]) for at in range(0, len(x_TI), SLICE)])
+        found = []
+        for at in range(0, len(x_TI), SLICE):
+            if self.ended:
+                raise ClewError(
+                    "this line was not read to its end", hint="the server ends; say it again to the next one"
+                )
+            found.append(self._read(carried, x_TI[at : at + SLICE]))
+        return np.concatenate(found)
 
     def _read(self, carried: Carried, x_TI: np.ndarray) -> np.ndarray:
         with self.lock:

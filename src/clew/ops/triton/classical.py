@@ -150,7 +150,7 @@ def _launch(kernel: Any, case: Case, tensors: list[Tensor], sizes: tuple[int, in
     if x.is_cuda:
         at_once = torch.cuda.get_device_properties(x.device).multi_processor_count
         blocks = max(1, min(blocks, at_once // groups))
-        options["launch_cooperative_grid"] = True
+        options["launch_cooperative_grid"] = blocks > 1  # else nobody waits
     else:
         blocks = 1  # an interpreter runs one after the other
     counters = torch.zeros(groups, dtype=torch.int32, device=x.device)

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from clew.errors import ClewError, ConfigError
+from clew.stream.engine import engine_of
 from clew.stream.server.app import make_app
 from clew.stream.server.hub import Hub
 from clew.stream.server.limits import Limits
@@ -62,7 +63,10 @@ def serve(
     server, bound = prepared(trained, limits, host=host, port=port, task=task, folder=folder)
     shown = f"[{host}]" if ":" in host else host
     say(f"http://{shown}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
-    server.run([bound])
+    try:
+        server.run([bound])
+    finally:
+        engine_of(trained).ended = True
 
 
 def prepared(
