@@ -51,9 +51,10 @@ def _over_time(like: Tensor, lengths: Tensor | None) -> Tensor:
     return like.new_empty(like.shape) if lengths is None else like.new_zeros(like.shape)
 
 
-def _sums(like: Tensor, *shape: int) -> Tensor:
-    """Memory of at least single precision, of zeros: padded steps are not written."""
-    return like.new_zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
+def _sums(like: Tensor, *shape: int, lengths: Tensor | None = None) -> Tensor:
+    """Memory of at least single precision; of zeros where there are steps of padding, which are not written."""
+    make = like.new_empty if lengths is None else like.new_zeros
+    return make(shape, dtype=torch.promote_types(like.dtype, torch.float32))
 
 
 def _power(size: int, most: int | None = None) -> int:
@@ -128,7 +129,7 @@ def selective_backward(
     (B, parts), (T, D, N) = plan.grid, plan.sizes
     found = {f"d{name}": _over_time(given["x"], lengths) for name in ("x", "dt")}
     found["dA"] = _sums(h0, B, D, N)
-    found |= {f"d{name}": _sums(h0, parts, B, T, N) for name in ("B", "C")}
+    found |= {f"d{name}": _sums(h0, parts, B, T, N, lengths=lengths) for name in ("B", "C")}
     found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
     read = [*given.values(), *_flags(h0, lengths, reset), kept["kept"], kept["dy"], kept["dh"]]
     plan.run(selective.backward, [*read, *found.values()])
@@ -166,8 +167,8 @@ def matrix_backward(kernel: Kernel, given: Named, lengths: Tensor | None, reset:
     plan, h0 = _matrix(given, lengths, reset), given["h0"]
     (heads, parts), (T, H, G, K, V, W) = plan.grid, plan.sizes
     keys = [name for name in ("q", "k", "a", "b") if name in given]
-    found = {f"d{name}": _sums(h0, parts, len(h0), T, H, K) for name in keys}
-    found |= {"dv": _over_time(given["v"], lengths), "dw": _sums(h0, parts, len(h0), T, H, W)}
+    found = {f"d{name}": _sums(h0, parts, len(h0), T, H, K, lengths=lengths) for name in keys}
+    found |= {"dv": _over_time(given["v"], lengths), "dw": _sums(h0, parts, len(h0), T, H, W, lengths=lengths)}
     found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
     within = _sums(h0, heads, plan.options["BT"], K, V)
     tensors = [given.get(name, h0) for name in kernel.tensors]

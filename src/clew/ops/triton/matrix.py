@@ -131,5 +131,6 @@ def backward(
                 cut = tl.load(reset + row * T + t).to(tl.int32) != 0
                 to_restored += tl.where(cut, g, 0.0)
                 g = tl.where(cut, 0.0, g)
+        tl.debug_barrier()  # before the next tile is written there
     tl.store(dh0 + row_head * K * V + of_plane, g.to(dh0.dtype.element_ty), plane)
     tl.store(dhr + row_head * K * V + of_plane, to_restored.to(dhr.dtype.element_ty), plane)

@@ -50,6 +50,8 @@ def laws(device: torch.device, dtypes: Iterable[torch.dtype] = tuple(NEAR)) -> d
     return {f"{name}, {dtype}": trusted(kernel.number, dtype, device) for (name, kernel), dtype in pairs}
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def difference(
     kernel: Kernel, dtype: torch.dtype, device: torch.device | str, sizes: dict[str, int] | None = None
 ) -> float:
