@@ -13,19 +13,19 @@ from clew.ops.triton import elementwise, gated, matrix, selective
 WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t"}
 SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
 COMMON = {"RAGGED": True, "RESETS": True, "ACC": tl.float32}
-ELEMENTWISE = {**COMMON, "BT": 64, "BN": 32}
-SELECTIVE = {**COMMON, "BT": 16, "BD": 8, "BN": 16}
-MATRIX = {**COMMON, "BT": 16, "BK": 64, "BV": 32}
+ELEMENTWISE = {**COMMON, "BT": 64, "BN": 32, "STAGES": 3}
+SELECTIVE = {**COMMON, "BT": 16, "BD": 8, "BN": 16, "STAGES": 3}
+MATRIX = {**COMMON, "BK": 64}
 
 
-def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS) -> None:
+def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS, **options) -> None:
     kinds = {name: "*fp32" if name in sums else f"*{numbers}" for name in kernel.arg_names}
     given = {"lengths": "*i64", "reset": "*i1", "counters": "*i32"} | dict.fromkeys(WHOLE, "i32")
     given |= {"B": "i32"} if "hh" in kinds else {}  # elsewhere a tensor
     kinds |= {name: kind for name, kind in given.items() if name in kinds} | dict.fromkeys(constants, "constexpr")
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, signature=kinds, constexprs=places)
-    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
 
 
 for numbers in ("fp32", "bf16"):
@@ -39,9 +39,11 @@ for numbers in ("fp32", "bf16"):
     compiled(elementwise.backward, numbers, {**ELEMENTWISE, "MAXIMUM": True}, set())
     compiled(selective.forward, numbers, {**SELECTIVE, "TRAINING": True})
     compiled(selective.backward, numbers, SELECTIVE)
-    for W, erase in ((1, False), (64, True)):
-        compiled(matrix.forward, numbers, {**MATRIX, "W": W, "ERASE": erase, "TRAINING": True})
-        compiled(matrix.backward, numbers, {**MATRIX, "W": W, "ERASE": erase}, SUMS | {"da", "db"})
+    vector = numbers == "bf16"  # the other in the other
+    constants = {**MATRIX, "W": 64 if vector else 1, "ERASE": vector, "DOT": "tf32" if vector else "tf32x3"}
+    forward, backward = ({"C": 16, "EVERY": 4, "BV": n} for n in (64, 32))
+    compiled(matrix.forward, numbers, {**constants, **forward, "TRAINING": True}, num_warps=4)
+    compiled(matrix.backward, numbers, {**constants, **backward}, SUMS | {"da", "db"}, num_warps=8)
     for cell in ("tanh", "relu", "gru", "lstm"):
         constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "BB": 16, "BH": 16, "BK": 64}
         compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})

@@ -55,6 +55,16 @@ def test_shapes_directions_and_strides(cell: str) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_states_may_lie_as_they_like(cell: str) -> None:
+    problem, found = Classical(cell, (3, 4, 3, 5), torch.float32), []
+    for only in ("triton", "reference"):
+        _, *after = by(only, problem)
+        said = sum((h.T * torch.arange(15.0).view(5, 3)).sum() for h in after)
+        found.append(torch.autograd.grad(said, problem.inputs, materialize_grads=True))
+    assert_near(*found, 2e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_second_derivatives(cell: str) -> None:
     problem, seconds = Classical(cell, (2, 3, 2, 3), torch.float32), []
     for only in ("triton", "reference"):

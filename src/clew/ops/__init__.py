@@ -21,6 +21,7 @@ their states.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -214,7 +215,7 @@ def matrix_scan(
     if (kept := _decays.get()) is not None:
         kept.append(w_BTHK.detach())
     keys = q_BTGK, k_BTGK, *(erase or (None, None))
-    if q_BTGK.shape[0] * q_BTGK.shape[2] < torch.get_num_threads():  # a thread takes a group of a row
+    if not q_BTGK.is_cuda and q_BTGK.shape[0] * q_BTGK.shape[2] < torch.get_num_threads():  # a thread takes a group
         keys = tuple(algebra.each_head(t, v_BTHV.shape[2]) for t in keys)
     q, k, a, b = keys
     return _linear(native_linear.MATRIX, (q, k, v_BTHV, w_BTHK, a, b, S_BHKV, initial), lengths, reset)
@@ -242,12 +243,25 @@ def _linear(
     kernel: native_linear.Kernel, tensors: tuple[Tensor | None, ...], lengths: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     only = _only.get()
+    if only != "reference" and (apart := _in_one_dtype(tensors)) is not None:
+        with torch.autocast(tensors[0].device.type, enabled=False):  # pyright: ignore[reportOptionalMemberAccess]
+            return _linear(kernel, apart, lengths, reset)
     if only is None and native_linear.takes(tensors):
         return native_linear.scan(kernel, tensors, lengths, reset)
     if only in (None, "triton") and triton.takes(kernel, tensors, only == "triton"):
         return triton.scan(kernel, tensors, lengths, reset)
     run = kernel.definition if only == "reference" else kernel.chunked
     return run(*tensors, lengths, reset)
+
+
+def _in_one_dtype(tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+    """The tensors as kernels take them, where autocast is on; None where it is not."""
+    given = [t for t in tensors if t is not None]
+    device = given[0].device.type
+    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+        return None
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in given))
+    return tuple(None if t is None else t.to(dtype) for t in tensors)
 
 
 def _scan(

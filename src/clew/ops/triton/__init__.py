@@ -22,7 +22,8 @@ from clew.ops.native import definition_gradients, untouched
 from clew.ops.native_linear import Kernel, Named, named
 from clew.ops.triton import trust
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+HALVES = (torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.float64, *HALVES)
 Launch = Callable[[Kernel, Named, Tensor | None, Tensor | None, dict[str, Any]], Named]
 
 
@@ -71,6 +72,10 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and the last state; `tensors` are those that the kernel names."""
     like = next(t for t in tensors if t is not None)
+    if kernel.number == native_linear.MAXIMUM.number and like.dtype in HALVES:
+        # The gradient's pass asks which was larger, and rounded states no longer say.
+        y, h = scan(kernel, [None if t is None else t.float() for t in tensors], lengths, reset)
+        return y.to(like.dtype), h.to(like.dtype)
     lengths, reset = native_linear.checked(kernel, tensors, lengths, reset, like.device)
     return _Run.apply(kernel, lengths, reset, torch.is_grad_enabled(), *tensors)
 

@@ -63,7 +63,7 @@ def scan(
     device = x_BTI.device
     case = Case(
         cell,
-        None if lengths is None else lengths.to(device, torch.int64, copy=True),
+        None if lengths is None else lengths.to(device, torch.int64).clamp(0, x_BTI.shape[1]),
         None if reset is None else reset.to(device, copy=True).contiguous(),
     )
     gx_BTG = F.linear(x_BTI, w.ih, bias)
@@ -104,7 +104,8 @@ class _Run(torch.autograd.Function):
             return (None, None, *definition_gradients(run, tensors, (dy, dh, dc), wanted))
         gx, hh = tensors[0], tensors[5].contiguous()
         (B, T, _), H = gx.shape, hh.shape[1]
-        dh, dc = dh.float().clone(), dc.float().clone()
+        single = {"dtype": torch.float32, "memory_format": torch.contiguous_format, "copy": True}
+        dh, dc = dh.to(**single), dc.to(**single)
         dhr, dcr = torch.zeros_like(dh), torch.zeros_like(dc)
         dgh = torch.zeros_like(gx, memory_format=torch.contiguous_format)
         dgx = torch.zeros_like(dgh) if case.cell == "gru" else dgh

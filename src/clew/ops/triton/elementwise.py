@@ -7,7 +7,7 @@ flag beside each step, at which joining takes nothing from the left: a NaN befor
 Padded steps stand still (times 1, plus 0), so that the last of a tile is the last real one.
 """
 
-# pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 from __future__ import annotations
 
 import triton
@@ -47,7 +47,7 @@ def _row(x, t, at, BT: tl.constexpr):
 def forward(
     a, b, h0, hr, lengths, reset, y, h, T, N, a_b, a_t,
     MAXIMUM: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     row, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BN + tl.arange(0, BN)
     there = n < N
@@ -56,11 +56,11 @@ def forward(
         steps = tl.load(lengths + row).to(tl.int32)
     carry = tl.load(h0 + row * N + n, there, 0.0).to(ACC)
     restored = tl.load(hr + row * N + n, there, 0.0).to(ACC)
-    for begin in range(0, steps, BT):
+    for begin in tl.range(0, steps, BT, num_stages=STAGES):
         t = begin + tl.arange(0, BT)
         real = (t < steps)[:, None] & there[None]
         at = (row * T + t)[:, None] * N + n[None]
-        a_ = tl.load(a + row * a_b + t[:, None] * a_t + n[None], real, 0.0 if MAXIMUM else 1.0).to(ACC)
+        a_ = tl.load(a + row * a_b + t.to(tl.int64)[:, None] * a_t + n[None], real, 0.0 if MAXIMUM else 1.0).to(ACC)
         b_ = tl.load(b + at, real, -float("inf") if MAXIMUM else 0.0).to(ACC)
         flag = tl.zeros((BT, BN), tl.int32)
         if RESETS:
@@ -87,7 +87,7 @@ def forward(
 def backward(
     a, b, h0, hr, lengths, reset, y, dy, dh, da, db, dh0, dhr, T, N, a_b, a_t,
     MAXIMUM: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """g[t] = dy[t] + k[t+1] g[t+1], k what the step kept of the state: `a`, or whether it was the larger one."""
     row, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BN + tl.arange(0, BN)
@@ -100,12 +100,12 @@ def backward(
     carry = tl.load(dh + row * N + n, there, 0.0).to(ACC)
     to_first, to_restored = tl.where(steps == 0, carry, 0.0), tl.zeros((BN,), ACC)
     tiles = (steps + BT - 1) // BT
-    for back in range(0, tiles):
+    for back in tl.range(0, tiles, num_stages=STAGES):
         begin = (tiles - 1 - back) * BT
         t = begin + tl.arange(0, BT)
         real, follows = (t < steps)[:, None] & there[None], (t + 1 < steps)[:, None] & there[None]
         at = (row * T + t)[:, None] * N + n[None]
-        of_a = a + row * a_b + t[:, None] * a_t + n[None]
+        of_a = a + row * a_b + t.to(tl.int64)[:, None] * a_t + n[None]
         a_ = tl.load(of_a, real, 0.0).to(ACC)
         before = tl.load(y + at - N, real & (t > 0)[:, None], 0.0).to(ACC)
         before = tl.where((t == 0)[:, None], first[None], before)
@@ -145,7 +145,7 @@ def backward(
 def forward_complex(
     a, b, h0, hr, lengths, reset, y, h, T, N, a_b, a_t,
     MAXIMUM: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """A complex number is a pair; N counts pairs."""
     row, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BN + tl.arange(0, BN)
@@ -156,11 +156,11 @@ def forward_complex(
     whole = row * 2 * N + of_n
     carry_r, carry_i = tl.load(h0 + whole, there, 0.0).to(ACC), tl.load(h0 + whole + 1, there, 0.0).to(ACC)
     first_r, first_i = tl.load(hr + whole, there, 0.0).to(ACC), tl.load(hr + whole + 1, there, 0.0).to(ACC)
-    for begin in range(0, steps, BT):
+    for begin in tl.range(0, steps, BT, num_stages=STAGES):
         t = begin + tl.arange(0, BT)
         real = (t < steps)[:, None] & there[None]
         at = (row * T + t)[:, None] * 2 * N + of_n[None]
-        of_a = a + row * a_b + t[:, None] * a_t + of_n[None]
+        of_a = a + row * a_b + t.to(tl.int64)[:, None] * a_t + of_n[None]
         ar, ai = tl.load(of_a, real, 1.0).to(ACC), tl.load(of_a + 1, real, 0.0).to(ACC)
         br, bi = tl.load(b + at, real, 0.0).to(ACC), tl.load(b + at + 1, real, 0.0).to(ACC)
         flag = tl.zeros((BT, BN), tl.int32)
@@ -182,7 +182,7 @@ def forward_complex(
 def backward_complex(
     a, b, h0, hr, lengths, reset, y, dy, dh, da, db, dh0, dhr, T, N, a_b, a_t,
     MAXIMUM: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """g[t] = dy[t] + conj(a[t+1]) g[t+1]."""
     row, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BN + tl.arange(0, BN)
@@ -197,12 +197,12 @@ def backward_complex(
     to_first_r, to_first_i = tl.where(steps == 0, carry_r, 0.0), tl.where(steps == 0, carry_i, 0.0)
     to_restored_r, to_restored_i = tl.zeros((BN,), ACC), tl.zeros((BN,), ACC)
     tiles = (steps + BT - 1) // BT
-    for back in range(0, tiles):
+    for back in tl.range(0, tiles, num_stages=STAGES):
         begin = (tiles - 1 - back) * BT
         t = begin + tl.arange(0, BT)
         real, follows = (t < steps)[:, None] & there[None], (t + 1 < steps)[:, None] & there[None]
         at = (row * T + t)[:, None] * 2 * N + of_n[None]
-        of_a = a + row * a_b + t[:, None] * a_t + of_n[None]
+        of_a = a + row * a_b + t.to(tl.int64)[:, None] * a_t + of_n[None]
         ar, ai = tl.load(of_a, real, 0.0).to(ACC), tl.load(of_a + 1, real, 0.0).to(ACC)
         earlier = real & (t > 0)[:, None]
         last = y + at - 2 * N

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from clew.ops import native_linear
 from clew.ops.native_linear import Kernel, Named
-from clew.ops.triton import elementwise, matrix, selective
+from clew.ops.triton import elementwise, matrix, selective, tiles
 
-TILE, COLUMNS = 64, 32  # steps of a tile, and numbers of state of one program, where each is by itself
-STEPS, CHANNELS = 16, 8  # of a tile of a selective scan, which has all numbers of a channel's state
-VALUES = 2048  # numbers of a matrix state, of one program
+FEW_COLUMNS = 8  # of a program, however few programs there are
+INTERVAL = 64  # steps between two matrix states that are kept
+FEW_STEPS, LEAST = 16, 16  # of a chunk in which keys decay by themselves, or are erased; any side of a product
+PRODUCTS = {torch.float64: "ieee", torch.float32: "tf32x3"}  # of half precision TF32, which has more digits than that
 
 
 class Plan(NamedTuple):
@@ -37,7 +38,7 @@ def _plan(
     like: Tensor, lengths: Tensor | None, reset: Tensor | None, grid: tuple[int, int], sizes: list[int], **tiles: Any
 ) -> Plan:
     accurate = tl.float64 if like.dtype == torch.float64 else tl.float32
-    options = {"RAGGED": lengths is not None, "RESETS": reset is not None, "ACC": accurate}
+    options = {"RAGGED": lengths is not None, "RESETS": reset is not None, "ACC": accurate, "enable_fp_fusion": True}
     return Plan(grid, sizes, {**options, **tiles})
 
 
@@ -68,10 +69,14 @@ def _power(size: int, most: int | None = None) -> int:
 
 def _elementwise(kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
     B, T, N = given["b"].shape[:3]
-    columns = _power(N, COLUMNS)
-    tiles = {"BT": _power(max(T, 2), TILE), "BN": columns, "MAXIMUM": kernel.number == native_linear.MAXIMUM.number}
+    of = tiles.of("elementwise", given["b"].device)
+    columns, at_once = _power(N, of["columns"]), tiles.programs(given["b"].device)
+    while columns > FEW_COLUMNS and B * triton.cdiv(N, columns) < at_once:
+        columns //= 2
+    own = {"BT": _power(max(T, 2), of["steps"]), "BN": columns, "STAGES": of["num_stages"]}
+    own |= {"MAXIMUM": kernel.number == native_linear.MAXIMUM.number, "num_warps": of["num_warps"]}
     sizes = [T, N, *given["a"].stride()[:2]]
-    return _plan(given["b"], lengths, reset, (B, triton.cdiv(N, columns)), sizes, **tiles)
+    return _plan(given["b"], lengths, reset, (B, triton.cdiv(N, columns)), sizes, **own)
 
 
 def elementwise_forward(
@@ -103,9 +108,10 @@ def elementwise_backward(
 def _selective(given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
     B, T, D = given["x"].shape
     N = given["A"].shape[1]
-    channels = _power(D, CHANNELS)
-    tiles = {"BT": _power(max(T, 2), STEPS), "BD": channels, "BN": _power(N)}
-    return _plan(given["x"], lengths, reset, (B, triton.cdiv(D, channels)), [T, D, N], **tiles)
+    of = tiles.of("selective", given["x"].device)
+    channels = _power(D, max(1, of["numbers"] // (of["steps"] * _power(N))))
+    own = {"BT": _power(max(T, 2), of["steps"]), "BD": channels, "BN": _power(N), "num_warps": of["num_warps"]}
+    return _plan(given["x"], lengths, reset, (B, triton.cdiv(D, channels)), [T, D, N], STAGES=of["num_stages"], **own)
 
 
 def selective_forward(
@@ -139,24 +145,27 @@ def selective_backward(
 # -------------------------------------------------------------------------------------------------------------- matrix
 
 
-def _matrix(given: Named, lengths: Tensor | None, reset: Tensor | None) -> Plan:
+def _matrix(given: Named, lengths: Tensor | None, reset: Tensor | None, which: str) -> Plan:
     B, T, H, V = given["v"].shape
-    G, K = given["k"].shape[2:]
-    keys = _power(K)
-    values = _power(V, max(1, VALUES // keys))
-    tiles = {"BT": _power(max(T, 2), STEPS), "BK": keys, "BV": values, "ERASE": "a" in given}
-    sizes = [T, H, G, K, V, given["w"].shape[3]]
-    return _plan(given["v"], lengths, reset, (B * H, triton.cdiv(V, values)), sizes, **tiles)
+    (G, K), W = given["k"].shape[2:], given["w"].shape[3]
+    of = tiles.of(which, given["v"].device)
+    keys = max(_power(K), LEAST)
+    values = max(_power(V, max(1, of["numbers"] // keys)), LEAST)
+    fine = W > 1 or "a" in given
+    own = {"C": FEW_STEPS if fine else of["steps"], "BK": keys, "BV": values, "ERASE": "a" in given}
+    own |= {"EVERY": INTERVAL // own["C"], "DOT": PRODUCTS.get(given["v"].dtype, "tf32")}
+    own |= {name: of[name] for name in ("num_warps", "num_stages")}
+    return _plan(given["v"], lengths, reset, (B * H, triton.cdiv(V, values)), [T, H, G, K, V, W], **own)
 
 
 def matrix_forward(
     kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, how: dict[str, Any]
 ) -> Named:
-    plan, h0 = _matrix(given, lengths, reset), given["h0"]
+    plan, h0 = _matrix(given, lengths, reset, "matrix"), given["h0"]
     T, _, _, K, V, _ = plan.sizes
     found = {"y": _over_time(given["v"], lengths), "h": torch.empty_like(h0)}
     if how["training"]:
-        found["kept"] = _sums(h0, plan.grid[0], triton.cdiv(T, plan.options["BT"]), K, V)
+        found["kept"] = _sums(h0, plan.grid[0], triton.cdiv(T, INTERVAL), K, V)
     written = [found["y"], found["h"], found.get("kept", h0)]
     tensors = [given.get(name, h0) for name in kernel.tensors]
     plan.run(matrix.forward, [*tensors, *_flags(h0, lengths, reset), *written], TRAINING=how["training"])
@@ -164,13 +173,14 @@ def matrix_forward(
 
 
 def matrix_backward(kernel: Kernel, given: Named, lengths: Tensor | None, reset: Tensor | None, kept: Named) -> Named:
-    plan, h0 = _matrix(given, lengths, reset), given["h0"]
+    plan, h0 = _matrix(given, lengths, reset, "matrix backward"), given["h0"]
     (heads, parts), (T, H, G, K, V, W) = plan.grid, plan.sizes
     keys = [name for name in ("q", "k", "a", "b") if name in given]
     found = {f"d{name}": _sums(h0, parts, len(h0), T, H, K, lengths=lengths) for name in keys}
     found |= {"dv": _over_time(given["v"], lengths), "dw": _sums(h0, parts, len(h0), T, H, W, lengths=lengths)}
     found |= {f"d{name}": torch.empty_like(h0) for name in ("h0", "hr")}
-    within = _sums(h0, heads, plan.options["BT"], K, V)
+    several = plan.options["EVERY"] > 1
+    within = _sums(h0, heads, plan.options["EVERY"], K, V) if several else h0
     tensors = [given.get(name, h0) for name in kernel.tensors]
     read = [*tensors, *_flags(h0, lengths, reset), kept["kept"], within, kept["dy"], kept["dh"]]
     plan.run(matrix.backward, [*read, *(found.get(f"d{name}", h0) for name in kernel.tensors)])

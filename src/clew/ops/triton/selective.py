@@ -7,7 +7,7 @@ program, which are summed afterwards: no sum depends on who comes first.
 T steps, D channels, N numbers of state a channel; tiles are (BT, BD, BN)
 """
 
-# pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false
+# pyright: reportArgumentType=false, reportIndexIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 from __future__ import annotations
 
 import triton
@@ -26,7 +26,7 @@ def _plane(x, t, at):
 def forward(
     x, dt, A, B, C, h0, hr, lengths, reset, y, h, kept, T, D, N,
     RAGGED: tl.constexpr, RESETS: tl.constexpr, TRAINING: tl.constexpr,
-    BT: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     row, d, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BD + tl.arange(0, BD), tl.arange(0, BN)
     steps, tiles = T, (T + BT - 1) // BT
@@ -37,7 +37,7 @@ def forward(
     A_ = tl.load(A + of_plane, plane, 0.0).to(ACC)
     carry = tl.load(h0 + row * D * N + of_plane, plane, 0.0).to(ACC)
     restored = tl.load(hr + row * D * N + of_plane, plane, 0.0).to(ACC)
-    for begin in range(0, steps, BT):
+    for begin in tl.range(0, steps, BT, num_stages=STAGES):
         if TRAINING:
             tl.store(kept + (row * tiles + begin // BT) * D * N + of_plane, carry, plane)
         t = begin + tl.arange(0, BT)
@@ -63,7 +63,7 @@ def forward(
 def backward(
     x, dt, A, B, C, h0, hr, lengths, reset, kept, dy, dh, dx, ddt, dA, dB, dC, dh0, dhr, T, D, N,
     RAGGED: tl.constexpr, RESETS: tl.constexpr,
-    BT: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr,
+    BT: tl.constexpr, BD: tl.constexpr, BN: tl.constexpr, ACC: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """g[t] = dy[t] C[t] + a[t+1] g[t+1]; the state before each step is that of the steps up to the one before it."""
     row, d, n = tl.program_id(0).to(tl.int64), tl.program_id(1) * BD + tl.arange(0, BD), tl.arange(0, BN)
@@ -79,7 +79,7 @@ def backward(
     to_A, to_restored = tl.zeros((BD, BN), ACC), tl.zeros((BD, BN), ACC)
     to_first = tl.where(steps == 0, carry, 0.0)
     own = (steps + BT - 1) // BT
-    for back in range(0, own):
+    for back in tl.range(0, own, num_stages=STAGES):
         tile = own - 1 - back
         begin = tile * BT
         t = begin + tl.arange(0, BT)

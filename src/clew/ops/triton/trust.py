@@ -1,14 +1,16 @@
-"""Whether a kernel says what its definition says on this GPU: tried once before it is used, ragged rows and resets too.
-A compiler is a large program, and a driver another.
+"""Whether a kernel says what its definition says on this GPU: tried once before it is used, at odd sizes and at round
+ones, with ragged rows and resets and without. A compiler is a large program, and a driver another.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
+import threading
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,24 +26,61 @@ KERNELS = {
     "selective_scan": native_linear.SELECTIVE,
     "matrix_scan": native_linear.MATRIX,
 }
-SIZES = {"B": 3, "T": 70, "N": 37, "D": 19, "G": 2, "H": 4, "K": 16, "V": 24, "W": 16, "2": 2}
 NEAR = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
 
 
-@functools.cache
+class Case(NamedTuple):
+    """What a kernel is tried on; compilers make other code of sizes that 16 divides, and of one step."""
+
+    sizes: dict[str, int]  # of the letters of `Kernel.tensors`
+    ragged: bool = False  # rows of several lengths, and resets
+    erase: bool = True
+    shared: bool = False  # `a` is the same at all steps
+
+
+CASES = (
+    Case({"B": 3, "T": 70, "N": 37, "D": 19, "G": 2, "H": 4, "K": 16, "V": 24, "W": 16, "2": 2}, ragged=True),
+    Case(
+        {"B": 2, "T": 128, "N": 64, "D": 32, "G": 2, "H": 2, "K": 64, "V": 64, "W": 1, "2": 2}, erase=False, shared=True
+    ),
+    Case({"B": 2, "T": 1, "N": 16, "D": 16, "G": 1, "H": 2, "K": 16, "V": 16, "W": 1, "2": 2}),
+)
+_found: dict[tuple[int, torch.dtype, torch.device], bool] = {}
+_trying = threading.Lock()
+
+
 def trusted(number: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a kernel's law holds; where it does not, a warning says so, and what there is without it runs."""
+    """Whether a kernel's law holds; where it does not, a warning says so, and what there is without it runs.
+
+    While a CUDA graph is captured only what was found before is known: nothing can be tried then.
+    """
+    key = number, dtype, device
+    if key not in _found and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+        with _trying:
+            if key not in _found:
+                _try(*key)
+    return _found.get(key, False)
+
+
+def forget() -> None:
+    """Everything is tried anew."""
+    _found.clear()
+
+
+def _try(number: int, dtype: torch.dtype, device: torch.device) -> None:
     name, kernel = next((name, kernel) for name, kernel in KERNELS.items() if kernel.number == number)
     try:
-        found = difference(kernel, dtype, device)
-    except Exception as error:  # compilers raise what they like
-        found, why = math.inf, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    else:
+        # A thread of its own has no modes, hooks or autocast around it.
+        with ThreadPoolExecutor(1) as alone:
+            found = alone.submit(difference, kernel, dtype, device).result()
         why = f"off by {found:.1e}"
+    except torch.OutOfMemoryError:  # says nothing of the kernel
+        return
+    except Exception as error:  # compilers raise what they like
+        found, why = math.nan, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+    _found[number, dtype, device] = found <= NEAR[dtype]
     if not found <= NEAR[dtype]:
-        warnings.warn(f"the Triton kernel of {name} in {dtype} is not used on {device}: {why}", stacklevel=2)
-        return False
-    return True
+        warnings.warn(f"the Triton kernel of {name} in {dtype} is not used on {device}: {why}", stacklevel=4)
 
 
 def laws(device: torch.device, dtypes: Iterable[torch.dtype] = tuple(NEAR)) -> dict[str, bool]:
@@ -53,45 +92,49 @@ def laws(device: torch.device, dtypes: Iterable[torch.dtype] = tuple(NEAR)) -> d
 @torch.inference_mode(False)
 @torch.enable_grad()
 def difference(
-    kernel: Kernel, dtype: torch.dtype, device: torch.device | str, sizes: dict[str, int] | None = None
+    kernel: Kernel, dtype: torch.dtype, device: torch.device | str, cases: Iterable[Case] | None = None
 ) -> float:
-    """How far outputs, last states and gradients are from the definition in double precision, as a part of their size.
+    """How far outputs, last states and gradients are from the definition in double precision, as a part of their size:
+    the most over cases, NaN where there is one that should not be."""
+    found = [_difference(kernel, dtype, device, case) for case in cases or CASES]
+    return float(torch.tensor(found, dtype=torch.float64, device="cpu").max())
 
-    Args:
-        sizes: of the letters of `Kernel.tensors`; those that are not named are as in `SIZES`.
-    """
+
+def _difference(kernel: Kernel, dtype: torch.dtype, device: torch.device | str, case: Case) -> float:
     from clew.ops import triton
 
-    sizes = SIZES | (sizes or {})
-    given = [t.to(dtype) for t in _drawn(kernel, sizes)]
-    B, T = sizes["B"], sizes["T"]
-    lengths = torch.linspace(T, 0, B).round().long()
-    reset = torch.arange(T).expand(B, T) % 7 == 3
-    ours = [t.to(device).requires_grad_() for t in given]
-    theirs = [t.double().requires_grad_() for t in given]
+    given = [None if t is None else t.to(dtype) for t in _drawn(kernel, case)]
+    ours = [None if t is None else t.to(device) for t in given]
+    if case.shared and kernel.keeps == "outputs":
+        given, ours = ([a[:1, :1].expand_as(a), *others] for a, *others in (given, ours) if a is not None)
+    ours = [None if t is None else t.detach().requires_grad_() for t in ours]
+    theirs = [None if t is None else t.double().requires_grad_() for t in given]
+    B, T = case.sizes["B"], case.sizes["T"]
+    lengths = torch.linspace(T, 0, B, device="cpu").round().long() if case.ragged else None
+    reset = torch.arange(T, device="cpu").expand(B, T) % 7 == 3 if case.ragged else None
     found = triton.scan(kernel, ours, lengths, reset)
     wanted = kernel.definition(*theirs, lengths, reset)
-    along = [torch.sin(torch.arange(t.numel(), dtype=torch.float64)).view(t.shape) for t in wanted]
-    gradients = torch.autograd.grad(found, ours, [v.to(device, dtype) for v in along])
-    expected = torch.autograd.grad(wanted, theirs, along)
+    along = [torch.sin(torch.arange(t.numel(), dtype=torch.float64, device="cpu")).view(t.shape) for t in wanted]
+    leaves, exact = ([t for t in some if t is not None] for some in (ours, theirs))
+    gradients = torch.autograd.grad(found, leaves, [v.to(device, dtype) for v in along])
+    expected = torch.autograd.grad(wanted, exact, along, materialize_grads=True)
     pairs = zip((*found, *gradients), (*wanted, *expected), strict=True)
-    return max(
-        float((a.detach().double().cpu() - b.detach()).abs().max() / (1 + b.detach().abs().max())) for a, b in pairs
-    )
+    apart = [((a.detach().double().cpu() - b.detach()).abs() / (1 + b.detach().abs().max())).max() for a, b in pairs]
+    return float(torch.stack(apart).max())
 
 
-def _drawn(kernel: Kernel, sizes: dict[str, int]) -> list[Tensor]:
+def _drawn(kernel: Kernel, case: Case) -> list[Tensor | None]:
     """Tensors as a recurrence has them: decays from 0 to 1, steps above 0, keys of length 1."""
-    generator = torch.Generator().manual_seed(0)
-    found = {}
+    generator, found = torch.Generator("cpu").manual_seed(0), {}
     for name, letters in kernel.tensors.items():
-        drawn = 2 * torch.rand([sizes[letter] for letter in letters], generator=generator, dtype=torch.float64) - 1
-        found[name] = drawn
+        shape = [case.sizes[letter] for letter in letters]
+        found[name] = 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu") - 1
     if kernel.number == native_linear.SELECTIVE.number:
         found |= {"dt": found["dt"].abs(), "A": -3 * found["A"].abs()}
     elif kernel.number == native_linear.MATRIX.number:
         key = F.normalize(found["k"], dim=-1)
-        found |= {"w": found["w"].abs(), "k": key, "a": -0.9 * key, "b": key.clone()}
+        found |= {"w": found["w"].abs(), "k": key}
+        found |= {"a": -0.9 * key, "b": key.clone()} if case.erase else {"a": None, "b": None}
     elif kernel.number != native_linear.MAXIMUM.number:
         found["a"] = 0.7 * found["a"]
     return list(found.values())
