@@ -10,7 +10,7 @@ from triton.compiler import ASTSource
 
 from clew.ops.triton import elementwise, gated, matrix, selective
 
-WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t"}
+WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t", "heads"}
 SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
 COMMON = {"RAGGED": True, "RESETS": True, "ACC": tl.float32}
 ELEMENTWISE = {**COMMON, "BT": 64, "BN": 32, "STAGES": 3}
@@ -44,8 +44,10 @@ for numbers in ("fp32", "bf16"):
     forward, backward = ({"C": 16, "EVERY": 4, "BV": n} for n in (64, 32))
     compiled(matrix.forward, numbers, {**constants, **forward, "TRAINING": True}, num_warps=4)
     compiled(matrix.backward, numbers, {**constants, **backward}, SUMS | {"da", "db"}, num_warps=8)
-    for cell in ("tanh", "relu", "gru", "lstm"):
-        constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "BB": 16, "BH": 16, "BK": 64}
+    for cell in ("tanh", "relu", "gru", "lstm", "slstm"):
+        held = (cell == "slstm") == (numbers == "bf16")
+        constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "HELD": held, "BB": 16, "BH": 16, "BK": 64}
+        constants |= {"DOT": "tf32" if numbers == "bf16" else "tf32x3"}
         compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})
         compiled(gated.backward, numbers, constants, {"gates", "cells", "dh", "dc", "dhr", "dcr"})
 print("compiled")

@@ -94,7 +94,9 @@ class Problem:
 class Classical:
     """Random tensors of Elman, GRU or LSTM, and a pass over them."""
 
-    def __init__(self, cell: str, sizes: tuple[int, int, int, int], dtype=torch.float64, *, bias=True, strided=False):
+    def __init__(
+        self, cell: str, sizes: tuple[int, int, int, int], dtype=torch.float64, *, bias=True, strided=False, heads=0
+    ):
         B, T, I, H = sizes
         G, generator = CELLS[cell], torch.Generator().manual_seed(B * T + H)
 
@@ -105,7 +107,8 @@ class Classical:
         self.cell, self.x = cell, draw(B, T, I)
         leaves = 2 if cell == "lstm" else 1
         self.state, self.initial = (tuple(draw(B, H) for _ in range(leaves)) for _ in range(2))
-        hh = (draw(G * H, H).detach() * H**-0.5).requires_grad_()
+        shape = (heads, G * H // heads, H // heads) if heads else (G * H, H)
+        hh = (draw(*shape).detach() * shape[-1] ** -0.5).requires_grad_()
         self.w = Weights(draw(G * H, I), hh, *((draw(G * H), draw(G * H)) if bias else ()))
         self.lengths = torch.randint(0, T + 1, (B,), generator=generator)
         self.reset = torch.rand(B, T, generator=generator) < 0.3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
 from problems import CELLS, Classical, assert_near
 from torch import Tensor
 
-from clew import ops
+from clew import cells, ops, tree
 from clew.ops import triton
 from clew.ops.definition import Weights
 from clew.ops.triton import classical
@@ -18,10 +19,10 @@ there = triton.installed() and triton.interpreted()
 pytestmark = pytest.mark.skipif(not there, reason="needs Triton, and TRITON_INTERPRET=1")
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several groups of rows and blocks of units, on one program each."""
-    for name, size in (("ROWS", 2), ("UNITS", 4), ("INNER", 4)):
+@pytest.fixture(autouse=True, params=[4, 8], ids=["several blocks", "weights held"])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several groups of rows, and as many blocks of units, on one program each."""
+    for name, size in (("ROWS", (2,)), ("UNITS", (request.param,)), ("INNER", 4), ("LEAST", 1)):
         monkeypatch.setattr(classical, name, size)
 
 
@@ -47,6 +48,8 @@ def test_shapes_directions_and_strides(cell: str) -> None:
         ((1, 1, 2, 1), {}, (True, True)),
         ((3, 4, 3, 5), {"bias": False}, (True, True, True)),
         ((3, 4, 3, 5), {"strided": True}, ()),
+        ((3, 4, 3, 6), {"heads": 2}, (True, True)),
+        ((3, 4, 3, 6), {"heads": 6}, (False, True, True)),
     ):
         problem = Classical(cell, sizes, torch.float32, **options)
         found, expected = (by(only, problem, *how) for only in ("triton", "reference"))
@@ -96,3 +99,28 @@ def test_half_precision(cell: str) -> None:
     found = by("triton", problem, True, True)
     assert found[0].dtype == torch.float16
     assert_near([t.float() for t in found], by("reference", exact, True, True), 2e-3)
+
+
+@pytest.mark.parametrize("forget", ["sigmoid", "exp"])
+def test_slstm(forget: Literal["sigmoid", "exp"], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    calls, run = [], classical.run
+    monkeypatch.setattr(classical, "run", lambda *given: calls.append(given[0]) or run(*given))
+    cell = cells.SLSTM(3, 12, heads=2, forget=forget, recurrent="uniform", norm=False)
+    for ragged, resets in product((False, True), (False, True)):
+        lengths = torch.tensor([4, 2, 0]) if ragged else None
+        reset = torch.rand(3, 4) < 0.4 if resets else None
+        x, found = torch.randn(3, 4, 3, requires_grad=True), []
+        _, begin = cell(torch.randn(3, 2, 3))
+        begin = tree.map(lambda t: t.detach().requires_grad_(), begin)
+        for only in ("triton", "reference"):
+            with ops.only(only):
+                y, after = cell(x, begin, lengths=lengths, reset=reset)
+            outputs, leaves = [y, *tree.leaves(after)], [x, *tree.leaves(begin), *cell.parameters()]
+            along = [torch.sin(torch.arange(t.numel(), dtype=t.dtype)).view(t.shape) for t in outputs]
+            gradients = torch.autograd.grad(outputs, leaves, along, create_graph=True, materialize_grads=True)
+            second = sum(g.square().sum() for g in gradients)
+            seconds = torch.autograd.grad(second, leaves, materialize_grads=True) if ragged and resets else ()
+            found.append([*outputs, *gradients, *seconds])
+        assert_near(*found, 3e-6)
+    assert calls == 4 * ["slstm_exp" if forget == "exp" else "slstm"]

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clew import ops
@@ -109,25 +108,17 @@ class SLSTM(Scanned):
                 x_BTI, past, self.conv.weight[:, 0], self.conv.bias, silu=True, lengths=lengths, reset=reset
             )
         gates = [to.unflatten(-1, (self.heads, -1)) for to in (self.to_if(u_BTI), self.to_zo(x_BTI))]
-        y, (c, n, h, m) = ref.scan(
-            self.move,
+        y, (c, n, h, m) = ops.slstm_scan(
             torch.cat(gates, -1),
             tuple(moving),
-            tuple(initial[:-1]),
-            lengths,
-            reset,
-            output_size=(self.heads, self.head_size),
+            self.weight_hh,
+            exponential=self.forget == "exp",
+            initial=tuple(initial[:-1]),
+            lengths=lengths,
+            reset=reset,
         )
         return y.flatten(-2) if self.norm is None else self.norm(y), SLSTMState(c, n, h, m, past)
 
     def move(self, gx_BHG: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of all heads, given the input's part of the gates (B, H, 4 D)."""
-        c, n, h, m = state
-        gates = gx_BHG + torch.bmm(h.transpose(0, 1), self.weight_hh).transpose(0, 1)
-        i, f, z, o = gates.chunk(4, -1)
-        f = m + (F.logsigmoid(f) if self.forget == "sigmoid" else f)
-        m = torch.maximum(f, i)
-        kept, written = torch.exp(f - m), torch.exp(i - m)
-        c, n = kept * c + written * torch.tanh(z), kept * n + written
-        h = torch.sigmoid(o) * c / n
-        return h, (c, n, h, m)
+        return ref.slstm_step(gx_BHG, state, self.weight_hh, self.forget == "exp")

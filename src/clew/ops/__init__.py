@@ -4,6 +4,7 @@ Every op takes a whole sequence, the state before it and the state that a reset 
 the state after it. Gradients flow through all of them.
 
     elman_scan, gru_scan, lstm_scan     x (B, T, I) and `Weights`; state (h, mask) or (h, c, mask)
+    slstm_scan                          x as the gates see it; state (c, n, h, m)
     linear_scan, max_scan               one number a step and unit; state h (B, N), or complex (B, N, 2)
     selective_scan                      N numbers a channel; state h (B, D, N)
     matrix_scan                         a matrix a head; state S (B, H, K, V)
@@ -51,6 +52,7 @@ __all__ = [
     "reference",
     "selective_scan",
     "short_conv",
+    "slstm_scan",
 ]
 
 Implementation = Literal["torch", "triton", "reference"]
@@ -137,6 +139,28 @@ def lstm_scan(
 ) -> tuple[Tensor, State]:
     """State (h (B, P), c (B, H), mask); outputs (B, T, P)."""
     return _scan("lstm", x_BTI, state, w, initial, lengths, reset, zoneout, backwards)
+
+
+def slstm_scan(
+    gx_BTHG: Tensor,
+    state: State,
+    hh_HDG: Tensor,
+    *,
+    exponential: bool,
+    initial: State,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """State (c, n, h, m), each (B, H, D); outputs (B, T, H, D). What the input gives the gates (B, T, H, 4 D) and the
+    weights (H, D, 4 D) are by head, then by gate; `exponential`: see `definition.slstm_step`."""
+    given, only = (gx_BTHG, hh_HDG, *state, *initial), _only.get()
+    if only in (None, "triton") and (gx_BTHG.is_cuda or only) and gx_BTHG.shape[:2].numel() and classical.can(given):
+        return classical.slstm(gx_BTHG, state, hh_HDG, exponential, initial, lengths, reset)
+
+    def step(gx_BHG: Tensor, state: State) -> tuple[Tensor, State]:
+        return ref.slstm_step(gx_BHG, state, hh_HDG, exponential)
+
+    return ref.scan(step, gx_BTHG, state, initial, lengths, reset, output_size=tuple(state[0].shape[1:]))
 
 
 def linear_scan(
@@ -277,23 +301,19 @@ def _scan(
 ) -> tuple[Tensor, State]:
     """The fastest implementation that takes the case. Kernels know no masks, norms, zoneout, or steps without time."""
     plain = w.norm is None and zoneout.h == zoneout.c == 0.0 and not isinstance(state[-1], Tensor)
-    steps = x_BTI.shape[:2].numel()
-    plain = plain and _only.get() != "reference" and steps > 0
-    if (
-        plain
-        and _only.get() is None
-        and steps >= WORTH_PACKING
-        and native.takes(x_BTI, (*state[:-1], *initial[:-1]), w)
-    ):
-        y, after = native.scan(cell, x_BTI, state[:-1], w, initial[:-1], lengths, reset, backwards)
+    steps, only, whole = x_BTI.shape[:2].numel(), _only.get(), ref.joined(w)
+    plain = plain and only != "reference" and steps > 0
+    if plain and only is None and steps >= WORTH_PACKING and native.takes(x_BTI, (*state[:-1], *initial[:-1]), whole):
+        y, after = native.scan(cell, x_BTI, state[:-1], whole, initial[:-1], lengths, reset, backwards)
         return y, (*after, state[-1])
 
     def run(x: Tensor, reset: Tensor | None) -> tuple[Tensor, State]:
-        if plain and _only.get() == "triton" and classical.takes(x, (*state[:-1], *initial[:-1]), w):
+        given = (*state[:-1], *initial[:-1])
+        if plain and only in (None, "triton") and classical.takes(x, given, w, cell, only == "triton"):
             y, after = classical.scan(cell, x, state[:-1], w, initial[:-1], lengths, reset)
             return y, (*after, state[-1])
         if plain:
-            return ragged.run(torch_own.kernel(cell, w), x, state, initial, lengths, reset)
-        return ref.run(cell, x, state, w, initial, lengths, reset, zoneout)
+            return ragged.run(torch_own.kernel(cell, whole), x, state, initial, lengths, reset)
+        return ref.run(cell, x, state, whole, initial, lengths, reset, zoneout)
 
     return ref.from_the_end(run, x_BTI, lengths, reset) if backwards else run(x_BTI, reset)

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     """What a classical recurrence multiplies with; names and layout are torch's."""
 
     ih: Tensor  # (G, I)
-    hh: Tensor  # (G, P)
+    hh: Tensor  # (G, P); or (heads, G D, D), where units see those of their own head, D each
     bias_ih: Tensor | None = None  # (G,)
     bias_hh: Tensor | None = None  # (G,)
     hr: Tensor | None = None  # (P, H) LSTM's projection
@@ -185,10 +185,21 @@ def input_gates(x: Tensor, w: Weights) -> Tensor:
 
 def hidden_gates(h_BP: Tensor, w: Weights) -> Tensor:
     """The state's part of the pre-activations, (B, G)."""
+    w = joined(w)
     if w.norm is None:
         return F.linear(h_BP, w.hh, w.bias_hh)
     gates = F.layer_norm(F.linear(h_BP, w.hh), w.norm.hidden.shape, w.norm.hidden, None, EPSILON)
     return gates if w.bias_hh is None else gates + w.bias_hh
+
+
+def joined(w: Weights) -> Weights:
+    """The same with W_hh in one piece, 0 between heads."""
+    if w.hh.ndim == 2:
+        return w
+    heads, GD, D = w.hh.shape
+    apart = torch.eye(heads, dtype=w.hh.dtype, device=w.hh.device)
+    hh = torch.einsum("ngij,nm->gnimj", w.hh.unflatten(1, (GD // D, D)), apart)
+    return w._replace(hh=hh.flatten(3).flatten(0, 2))
 
 
 def elman_step(gx_BH: Tensor, h_BH: Tensor, seen_BH: Tensor, w: Weights, nonlinearity: str, z: Zoneout) -> Tensor:
@@ -204,6 +215,20 @@ def gru_step(gx_BG: Tensor, h_BH: Tensor, seen_BH: Tensor, w: Weights, z: Zoneou
     r, u = torch.sigmoid(rx + rh), torch.sigmoid(ux + uh)
     n = torch.tanh(nx + r * nh)
     return z.mix(z.h, h_BH, n + u * (h_BH - n))
+
+
+def slstm_step(gx_BHG: Tensor, state: State, hh_HDG: Tensor, exponential: bool) -> tuple[Tensor, State]:
+    """sLSTM (Beck et al. 2024, arXiv:2405.04517, eq. 8-18), gates in the order i, f, z, o of each head; state (c, n, h,
+    m), each (B, heads, D). `exponential` is the forget gate's activation, else a sigmoid."""
+    c, n, h, m = state
+    gates = gx_BHG + torch.bmm(h.transpose(0, 1), hh_HDG).transpose(0, 1)
+    i, f, z, o = gates.chunk(4, -1)
+    f = m + (f if exponential else F.logsigmoid(f))
+    m = torch.maximum(f, i)
+    kept, written = torch.exp(f - m), torch.exp(i - m)
+    c, n = kept * c + written * torch.tanh(z), kept * n + written
+    h = torch.sigmoid(o) * c / n
+    return h, (c, n, h, m)
 
 
 def lstm_step(

@@ -1,7 +1,8 @@
-"""Elman, GRU and LSTM on a GPU by the kernels of `gated`: what the input gives the gates is one product before, the
-gradients of the weights are one product after.
+"""Elman, GRU, LSTM and sLSTM on a GPU by the kernels of `gated`: what the input gives the gates is one product before,
+the gradients of the weights are one product after.
 
-They are run where they are asked for (`ops.only("triton")`): where they are faster than cuDNN is not measured yet.
+Elman, GRU and LSTM are run where they were measured to be faster than cuDNN on this device (`tiles`), or asked for
+(`ops.only("triton")`).
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from clew.ops import definition as ref
 from clew.ops import triton
 from clew.ops.definition import Weights, Zoneout
 from clew.ops.native import definition_gradients, untouched
+from clew.ops.triton import tiles
+from clew.tree import State
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-ROWS, UNITS, INNER = 16, 16, 64  # of a tile
+GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4, "slstm": 4, "slstm_exp": 4}
+LEAST, ROWS, UNITS, INNER = 16, (16, 32, 64, 128), (16, 32, 64), 64  # sides of a tile
+HELD = 96 << 10  # bytes of weights that a program may hold
 
 
 class Case(NamedTuple):
@@ -31,14 +36,42 @@ class Case(NamedTuple):
     reset: Tensor | None
 
 
-def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights) -> bool:
-    """Whether the kernels can run this: no projection, one kind of tensor, on a GPU or interpreted."""
+class Shape(NamedTuple):
+    """How the work is shared out: rows and units of a program, and how many go over the units of a head."""
+
+    rows: int
+    units: int
+    blocks: int
+    held: bool
+
+
+def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights, cell: str, asked: bool) -> bool:
+    """Whether the kernels can run this, no projection, one kind of tensor, on a GPU or interpreted; and should: they
+    are asked for, or were measured to be faster."""
     given = (x_BTI, *state, *(t for t in w if isinstance(t, Tensor)))
-    there = x_BTI.is_cuda or (triton.interpreted() and x_BTI.device.type == "cpu")
-    if not there or w.hr is not None or any(leaf.shape != (len(x_BTI), w.hh.shape[1]) for leaf in state):
+    H = state[0].shape[-1]
+    if w.hr is not None or any(leaf.shape != (len(x_BTI), H) for leaf in state) or not can(given):
         return False
-    alike = all(t.dtype == x_BTI.dtype and t.device == x_BTI.device for t in given)
-    return alike and x_BTI.dtype in DTYPES and untouched(given, x_BTI.device.type) and triton.installed()
+    return asked or (x_BTI.is_cuda and (w.hh.ndim == 3 or faster(cell, x_BTI, H)))
+
+
+def can(given: tuple[Tensor, ...]) -> bool:
+    first = given[0]
+    if not (first.is_cuda or (triton.interpreted() and first.device.type == "cpu")) or first.dtype not in DTYPES:
+        return False
+    alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
+    return alike and untouched(given, first.device.type) and triton.installed()
+
+
+def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
+    """Whether these kernels beat cuDNN's on this device at such a shape, in percent: see `tiles`."""
+    return tiles.of("classical", x_BTI.device).get(shape_name(cell, x_BTI.dtype, len(x_BTI), H), 0) >= tiles.WORTH
+
+
+def shape_name(cell: str, dtype: torch.dtype, B: int, H: int) -> str:
+    """Of all shapes that are measured as one: B and H up to the next power of 2."""
+    B, H = (1 << max(n - 1, 0).bit_length() for n in (B, H))
+    return f"{cell} {str(dtype).removeprefix('torch.')} {B}x{H}"
 
 
 def scan(
@@ -54,22 +87,67 @@ def scan(
     real_BT = ref.valid_steps(x_BTI, lengths)
     if real_BT is not None:
         x_BTI = ref.hide_padding(x_BTI, real_BT)
-    H, bias, of_candidate = w.hh.shape[1], w.bias_ih, x_BTI.new_zeros(w.hh.shape[1])
+    H, bias, of_candidate = state[0].shape[1], w.bias_ih, x_BTI.new_zeros(state[0].shape[1])
     if bias is not None and w.bias_hh is not None:
         if cell == "gru":  # the state's part of the candidate stands by itself
             of_candidate, bias = w.bias_hh[2 * H :], bias + F.pad(w.bias_hh[: 2 * H], (0, H))
         else:
             bias = bias + w.bias_hh
-    device = x_BTI.device
-    case = Case(
-        cell,
-        None if lengths is None else lengths.to(device, torch.int64).clamp(0, x_BTI.shape[1]),
-        None if reset is None else reset.to(device, copy=True).contiguous(),
-    )
     gx_BTG = F.linear(x_BTI, w.ih, bias)
     c, cr = (state[1], initial[1]) if cell == "lstm" else (state[0], initial[0])
-    y, h, c = _Run.apply(case, torch.is_grad_enabled(), gx_BTG, state[0], c, initial[0], cr, w.hh, of_candidate)
-    return y, (h, c) if cell == "lstm" else (h,)
+    hh = w.hh if w.hh.ndim == 3 else w.hh[None]
+    y, h, c = run(cell, gx_BTG, (state[0], c[None]), (initial[0], cr[None]), hh, of_candidate, lengths, reset)
+    return y, (h, c[0]) if cell == "lstm" else (h,)
+
+
+def slstm(
+    gx_BTHG: Tensor,
+    state: State,
+    hh_HDG: Tensor,
+    exponential: bool,
+    initial: State,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, State]:
+    """See `ops.slstm_scan`."""
+    wide = tuple(state[0].shape[1:])
+    real_BT = ref.valid_steps(gx_BTHG, lengths)
+    if real_BT is not None:
+        gx_BTHG = ref.hide_padding(gx_BTHG, real_BT)
+    gx_BTG = gx_BTHG.unflatten(3, (4, -1)).transpose(2, 3).flatten(2)
+    first, again = ((h.flatten(1), torch.stack([c, n, m]).flatten(2)) for c, n, h, m in (state, initial))
+    cell, none = "slstm_exp" if exponential else "slstm", gx_BTHG.new_zeros(first[0].shape[1])
+    y, h, c = run(cell, gx_BTG, first, again, hh_HDG.mT, none, lengths, reset)
+    c, n, m = c.unflatten(2, wide)
+    return y.unflatten(2, wide), (c, n, h.unflatten(1, wide), m)
+
+
+def run(
+    cell: str,
+    gx_BTG: Tensor,
+    state: tuple[Tensor, Tensor],
+    initial: tuple[Tensor, Tensor],
+    hh: Tensor,
+    bn: Tensor,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, h and c.
+
+    Args:
+        gx_BTG: what the input gives the gates, gate by gate.
+        state, initial: h (B, H) and c (1, B, H); of an sLSTM c, n and m (3, B, H).
+        hh: (heads, G D, D).
+        bn: (H,) a GRU's bias of the state's part of the candidate.
+    """
+    device = gx_BTG.device
+    case = Case(
+        cell,
+        None if lengths is None else lengths.to(device, torch.int64).clamp(0, gx_BTG.shape[1]),
+        None if reset is None else reset.to(device, copy=True).contiguous(),
+    )
+    (h, c), (hr, cr) = state, initial
+    return _Run.apply(case, torch.is_grad_enabled(), gx_BTG, h, c, hr, cr, hh, bn)
 
 
 class _Run(torch.autograd.Function):
@@ -77,9 +155,9 @@ class _Run(torch.autograd.Function):
     def forward(ctx, case, differentiable, *tensors):
         training = differentiable and any(ctx.needs_input_grad)
         gx, h0, c0, hr, cr, hh, bn = (t.contiguous() for t in tensors)
-        (B, T, _), H = gx.shape, hh.shape[1]
+        (B, T, _), H = gx.shape, h0.shape[1]
         y = gx.new_empty(B, T, H) if case.lengths is None else gx.new_zeros(B, T, H)
-        h, c = h0.clone(), c0.float().clone()
+        h, c = h0.clone(), c0.to(torch.float32, copy=True)
         first = h if case.reset is None else torch.where(case.reset[:, :1], hr, h)
         if case.reset is not None and case.lengths is not None:
             first = torch.where(case.lengths[:, None] > 0, first, h)
@@ -87,9 +165,9 @@ class _Run(torch.autograd.Function):
         kept = [gx.new_empty(0)] * 3
         if training:
             single = {"dtype": torch.float32}
-            kept = [gx.new_zeros(B, T, 4 * H, **single), gx.new_zeros(B, T, H), gx.new_zeros(B, T, H, **single)]
+            kept = [gx.new_zeros(B, T, 4 * H, **single), gx.new_zeros(B, T, H), gx.new_zeros(len(c), B, T, H, **single)]
         tensors_of_run = [gx, hh, bn, h, c, hr, cr, *_flags(case, h), y, seen, *kept]
-        _launch(triton.kernels("gated").forward, case, tensors_of_run, (B, T, H), TRAINING=training)
+        _launch(triton.kernels("gated").forward, case, tensors_of_run, (B, T, H), hh, TRAINING=training)
         if training:
             ctx.case = case
             ctx.save_for_backward(*tensors, y, *kept)
@@ -103,7 +181,7 @@ class _Run(torch.autograd.Function):
             run = functools.partial(_defined, case)
             return (None, None, *definition_gradients(run, tensors, (dy, dh, dc), wanted))
         gx, hh = tensors[0], tensors[5].contiguous()
-        (B, T, _), H = gx.shape, hh.shape[1]
+        (B, T, _), H = gx.shape, dh.shape[1]
         single = {"dtype": torch.float32, "memory_format": torch.contiguous_format, "copy": True}
         dh, dc = dh.to(**single), dc.to(**single)
         dhr, dcr = torch.zeros_like(dh), torch.zeros_like(dc)
@@ -111,11 +189,13 @@ class _Run(torch.autograd.Function):
         dgx = torch.zeros_like(dgh) if case.cell == "gru" else dgh
         written = [dh, dc, dhr, dcr, dgx, dgh]
         given = [hh, *_flags(case, hh), y, gates, before, cells, dy.contiguous(), *written]
-        _launch(triton.kernels("gated").backward, case, given, (B, T, H))
-        dhh = dgh.flatten(0, 1).T @ before.flatten(0, 1)
+        _launch(triton.kernels("gated").backward, case, given, (B, T, H), hh)
+        heads, _, D = hh.shape
+        asked, seen = dgh.view(B * T, -1, heads, D), before.view(B * T, heads, D)
+        dhh = torch.einsum("ngid,nik->igdk", asked, seen).flatten(1, 2)
         dbn = dgh[..., 2 * H :].sum((0, 1)) if case.cell == "gru" else None
         states = [t.to(gx.dtype) for t in (dh, dc, dhr, dcr)]
-        if case.cell != "lstm":  # c stands for nothing
+        if GATES[case.cell] < 4:  # c stands for nothing
             states[1] = states[3] = None
         return (None, None, dgx, *states, dhh, dbn)
 
@@ -123,19 +203,24 @@ class _Run(torch.autograd.Function):
 def _defined(case: Case, gx: Tensor, h0: Tensor, c0: Tensor, hr: Tensor, cr: Tensor, hh: Tensor, bn: Tensor) -> Any:
     """The same by the definition."""
     bias = F.pad(bn, (2 * len(bn), 0)) if case.cell == "gru" else None
-    w, still = Weights(hh, hh, None, bias), Zoneout()
+    w, still, wide = Weights(hh, hh, None, bias), Zoneout(), (len(hh), -1)
 
     def step(gx: Tensor, state: Any) -> Any:
+        h, c = state
         if case.cell == "lstm":
-            state = ref.lstm_step(gx, state[0], state[1], state[0], w, still)
-        elif case.cell == "gru":
-            state = (ref.gru_step(gx, state[0], state[0], w, still), state[1])
-        else:
-            state = (ref.elman_step(gx, state[0], state[0], w, case.cell, still), state[1])
-        return state[0], state
+            h, c = ref.lstm_step(gx, h, c[:, 0], h, w, still)
+            return h, (h, c[:, None])
+        if GATES[case.cell] == 4:
+            by_head = gx.unflatten(1, (4, *wide)).transpose(1, 2).flatten(2)
+            c, n, m = c.unflatten(2, wide).unbind(1)
+            h, (c, n, _, m) = ref.slstm_step(by_head, (c, n, h.unflatten(1, wide), m), hh.mT, case.cell == "slstm_exp")
+            return h.flatten(1), (h.flatten(1), torch.stack([c, n, m], 1).flatten(2))
+        h = ref.gru_step(gx, h, h, w, still) if case.cell == "gru" else ref.elman_step(gx, h, h, w, case.cell, still)
+        return h, (h, c)
 
-    y, state = ref.scan(step, gx, (h0, c0), (hr, cr), case.lengths, case.reset, hh.shape[1])
-    return (y, *state)
+    first, again = ((h, c.transpose(0, 1)) for h, c in ((h0, c0), (hr, cr)))
+    y, (h, c) = ref.scan(step, gx, first, again, case.lengths, case.reset, h0.shape[1])
+    return y, h, c.transpose(0, 1)
 
 
 def _flags(case: Case, like: Tensor) -> list[Tensor]:
@@ -143,18 +228,29 @@ def _flags(case: Case, like: Tensor) -> list[Tensor]:
     return [like if t is None else t for t in (case.lengths, case.reset)]
 
 
-def _launch(kernel: Any, case: Case, tensors: list[Tensor], sizes: tuple[int, int, int], **options: Any) -> None:
-    """As many programs as run side by side: they wait for each other."""
-    B, _, H = sizes
-    x = tensors[0]
-    groups, blocks = -(-B // ROWS), -(-H // UNITS)
-    if x.is_cuda:
-        at_once = torch.cuda.get_device_properties(x.device).multi_processor_count
-        blocks = max(1, min(blocks, at_once // groups))
-        options["launch_cooperative_grid"] = blocks > 1  # else nobody waits
-    else:
-        blocks = 1  # an interpreter runs one after the other
-    counters = torch.zeros(groups, dtype=torch.int32, device=x.device)
+def shared_out(B: int, D: int, heads: int, bytes_of_unit: int, at_once: int) -> Shape:
+    """As many programs as run side by side, as they wait for each other; small ones first, whose weights are held."""
+    for rows in (n for n in ROWS if n < 2 * max(B, LEAST)):
+        for units in (n for n in UNITS if n < 2 * max(D, LEAST)):
+            groups, blocks = -(-B // rows) * heads, -(-D // units)
+            if (blocks == 1 or groups * blocks <= at_once) and units * bytes_of_unit <= HELD:
+                return Shape(rows, units, blocks, held=True)
+    rows = next((n for n in ROWS if -(-B // n) * heads <= at_once), ROWS[-1])
+    return Shape(rows, UNITS[0], max(1, min(-(-D // UNITS[0]), at_once // (-(-B // rows) * heads))), held=False)
+
+
+def _launch(
+    kernel: Any, case: Case, tensors: list[Tensor], sizes: tuple[int, int, int], hh: Tensor, **options: Any
+) -> None:
+    B, (heads, _, D) = sizes[0], hh.shape
+    inner = max(LEAST, 1 << max(D - 1, 0).bit_length())
+    shape = shared_out(B, D, heads, GATES[case.cell] * inner * hh.element_size(), tiles.programs(hh.device))
+    groups = -(-B // shape.rows) * heads
+    if hh.is_cuda:
+        options["launch_cooperative_grid"] = shape.blocks > 1  # else nobody waits
+    counters = torch.zeros(groups, dtype=torch.int32, device=hh.device)
     flags = {"CELL": case.cell, "RAGGED": case.lengths is not None, "RESETS": case.reset is not None}
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        kernel[(groups, blocks)](*tensors, counters, *sizes, **flags, BB=ROWS, BH=UNITS, BK=INNER, **options)
+    flags |= {"HELD": shape.held, "BB": shape.rows, "BH": shape.units, "BK": inner if shape.held else min(inner, INNER)}
+    flags |= {"DOT": "tf32x3" if hh.dtype == torch.float32 else "tf32", "num_warps": 8 if shape.held else 4}
+    with torch.cuda.device(hh.device) if hh.is_cuda else nullcontext():
+        kernel[groups, shape.blocks](*tensors, counters, *sizes, D, heads, **flags, **options, enable_fp_fusion=True)

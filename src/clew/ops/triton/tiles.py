@@ -23,7 +23,9 @@ GUESS: dict[str, Sizes] = {
     "selective": {"steps": 16, "numbers": 2048, "num_warps": 4, "num_stages": 3},
     "matrix": {"steps": 32, "numbers": 4096, "num_warps": 4, "num_stages": 1},
     "matrix backward": {"steps": 16, "numbers": 2048, "num_warps": 8, "num_stages": 1},
+    "classical": {},  # by `classical.shape_name`: how fast it is in percent of cuDNN
 }
+WORTH = 105  # percent
 CHOICES: dict[str, Mapping[str, tuple[int, ...]]] = {
     "elementwise": {"steps": (16, 64, 128), "columns": (16, 32, 64), "num_warps": (2, 4, 8)},
     "selective": {"steps": (8, 16, 32), "numbers": (1024, 2048, 4096), "num_warps": (4, 8)},
