@@ -49,5 +49,6 @@ for numbers in ("fp32", "bf16"):
         constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "HELD": held, "BB": 16, "BH": 16, "BK": 64}
         constants |= {"DOT": "tf32" if numbers == "bf16" else "tf32x3"}
         compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})
+        constants |= {"PARTS": 4}
         compiled(gated.backward, numbers, constants, {"gates", "cells", "dh", "dc", "dhr", "dcr"})
 print("compiled")

@@ -136,14 +136,14 @@ def cases() -> tuple[trust.Case, ...]:
 
 @pytest.mark.parametrize("name", trust.KERNELS)
 def test_a_kernel_is_tried_before_it_is_trusted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel, key = trust.KERNELS[name], (torch.float32, torch.device("cpu"))
+    kernel, key = trust.KERNELS[name], (name, torch.float32, torch.device("cpu"))
     monkeypatch.setattr(trust, "CASES", cases())
     trust.forget()
     with torch.no_grad(), torch.device("meta"), torch.autocast("cpu"):  # whatever is around its first use
-        assert trust.trusted(kernel.number, *key)
+        assert trust.trusted(*key)
     forward, backward = triton.launches()[kernel.number]
     monkeypatch.setitem(triton.launches(), kernel.number, (forward, None))
-    assert trust.trusted(kernel.number, *key)  # it was tried
+    assert trust.trusted(*key)  # it was tried
     for wrong, found in ((1.01, "off by"), (torch.nan, "off by nan")):
 
         def spoiled(*given: Any, wrong: float = wrong) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ def test_a_kernel_is_tried_before_it_is_trusted(name: str, monkeypatch: pytest.M
         monkeypatch.setitem(triton.launches(), kernel.number, (forward, spoiled))
         trust.forget()
         with pytest.warns(UserWarning, match=f"of {name} in torch.float32 is not used on cpu: {found}"):
-            assert not trust.trusted(kernel.number, *key)
+            assert not trust.trusted(*key)
     trust.forget()
 
 
@@ -161,11 +161,11 @@ def test_no_memory_says_nothing_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> 
     def none(*_: Any) -> float:
         raise torch.OutOfMemoryError("no memory")
 
-    key = trust.KERNELS["linear_scan"].number, torch.float32, torch.device("cpu")
-    monkeypatch.setattr(trust, "difference", none)
+    key = "linear_scan", torch.float32, torch.device("cpu")
+    monkeypatch.setitem(trust.LAWS, "linear_scan", none)
     trust.forget()
     assert not trust.trusted(*key)
-    monkeypatch.setattr(trust, "difference", lambda *_: 0.0)
+    monkeypatch.setitem(trust.LAWS, "linear_scan", lambda *_: 0.0)
     assert trust.trusted(*key)
     trust.forget()
 
@@ -191,9 +191,10 @@ def test_kernels_compile_for_an_h100() -> None:
 
 def test_doctor_tries_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "CASES", cases())
+    monkeypatch.setattr(trust, "GATED", ((2, 3, 6, 1, True), (3, 2, 8, 2, False)))
     trust.forget()
     found = trust.laws(torch.device("cpu"), (torch.float32,))
-    assert found == {f"{name}, torch.float32": True for name in trust.KERNELS}
+    assert found == {f"{name}, torch.float32": True for name in trust.LAWS}
     trust.forget()
 
 

@@ -154,7 +154,9 @@ def slstm_scan(
     """State (c, n, h, m), each (B, H, D); outputs (B, T, H, D). What the input gives the gates (B, T, H, 4 D) and the
     weights (H, D, 4 D) are by head, then by gate; `exponential`: see `definition.slstm_step`."""
     given, only = (gx_BTHG, hh_HDG, *state, *initial), _only.get()
-    if only in (None, "triton") and (gx_BTHG.is_cuda or only) and gx_BTHG.shape[:2].numel() and classical.can(given):
+    cell = "slstm_exp" if exponential else "slstm"
+    asked = only in (None, "triton") and (gx_BTHG.is_cuda or only is not None)
+    if asked and gx_BTHG.shape[:2].numel() and classical.can(cell, given):
         return classical.slstm(gx_BTHG, state, hh_HDG, exponential, initial, lengths, reset)
 
     def step(gx_BHG: Tensor, state: State) -> tuple[Tensor, State]:

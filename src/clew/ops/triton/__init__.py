@@ -52,7 +52,7 @@ def takes(kernel: Kernel, tensors: Sequence[Tensor | None], asked: bool) -> bool
     alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
     if not alike or not untouched(given, first.device.type) or not installed() or kernel.number not in launches():
         return False
-    return not first.is_cuda or trust.trusted(kernel.number, first.dtype, first.device)
+    return not first.is_cuda or trust.trusted(trust.NAMES[kernel.number], first.dtype, first.device)
 
 
 @functools.cache

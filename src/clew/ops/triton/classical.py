@@ -19,13 +19,17 @@ from clew.ops import definition as ref
 from clew.ops import triton
 from clew.ops.definition import Weights, Zoneout
 from clew.ops.native import definition_gradients, untouched
-from clew.ops.triton import tiles
+from clew.ops.triton import tiles, trust
 from clew.tree import State
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4, "slstm": 4, "slstm_exp": 4}
 LEAST, ROWS, UNITS, INNER = 16, (16, 32, 64, 128), (16, 32, 64), 64  # sides of a tile
-HELD = 96 << 10  # bytes of weights that a program may hold
+PARTS = 4  # of the sums over all gates
+HELD, HELD_BACK = (
+    200 << 10,
+    64 << 10,
+)  # bytes of a product of which the weights are held: in shared memory, in registers
 
 
 class Case(NamedTuple):
@@ -37,12 +41,13 @@ class Case(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How the work is shared out: rows and units of a program, and how many go over the units of a head."""
+    """How the work is shared out."""
 
-    rows: int
-    units: int
-    blocks: int
-    held: bool
+    rows: int  # of a program
+    units: int  # that a program has at once
+    blocks: int  # programs that go over the units of a head
+    inner: int  # numbers that a product goes over at once
+    held: bool  # whether that is all of them, so that the weights are read once
 
 
 def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights, cell: str, asked: bool) -> bool:
@@ -50,17 +55,20 @@ def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights, cell: str, asked
     are asked for, or were measured to be faster."""
     given = (x_BTI, *state, *(t for t in w if isinstance(t, Tensor)))
     H = state[0].shape[-1]
-    if w.hr is not None or any(leaf.shape != (len(x_BTI), H) for leaf in state) or not can(given):
+    if w.hr is not None or any(leaf.shape != (len(x_BTI), H) for leaf in state) or not can(cell, given):
         return False
     return asked or (x_BTI.is_cuda and (w.hh.ndim == 3 or faster(cell, x_BTI, H)))
 
 
-def can(given: tuple[Tensor, ...]) -> bool:
+def can(cell: str, given: tuple[Tensor, ...]) -> bool:
+    """Whether the kernels can run this, and are right on this device."""
     first = given[0]
     if not (first.is_cuda or (triton.interpreted() and first.device.type == "cpu")) or first.dtype not in DTYPES:
         return False
     alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
-    return alike and untouched(given, first.device.type) and triton.installed()
+    if not alike or not untouched(given, first.device.type) or not triton.installed():
+        return False
+    return not first.is_cuda or trust.trusted(cell, first.dtype, first.device)
 
 
 def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
@@ -70,8 +78,7 @@ def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
 
 def shape_name(cell: str, dtype: torch.dtype, B: int, H: int) -> str:
     """Of all shapes that are measured as one: B and H up to the next power of 2."""
-    B, H = (1 << max(n - 1, 0).bit_length() for n in (B, H))
-    return f"{cell} {str(dtype).removeprefix('torch.')} {B}x{H}"
+    return f"{cell} {str(dtype).removeprefix('torch.')} {_power(B)}x{_power(H)}"
 
 
 def scan(
@@ -178,7 +185,7 @@ class _Run(torch.autograd.Function):
         case, (*tensors, y, gates, before, cells) = ctx.case, ctx.saved_tensors
         if torch.is_grad_enabled():
             wanted = ctx.needs_input_grad[2:]
-            run = functools.partial(_defined, case)
+            run = functools.partial(defined, case)
             return (None, None, *definition_gradients(run, tensors, (dy, dh, dc), wanted))
         gx, hh = tensors[0], tensors[5].contiguous()
         (B, T, _), H = gx.shape, dh.shape[1]
@@ -200,7 +207,7 @@ class _Run(torch.autograd.Function):
         return (None, None, dgx, *states, dhh, dbn)
 
 
-def _defined(case: Case, gx: Tensor, h0: Tensor, c0: Tensor, hr: Tensor, cr: Tensor, hh: Tensor, bn: Tensor) -> Any:
+def defined(case: Case, gx: Tensor, h0: Tensor, c0: Tensor, hr: Tensor, cr: Tensor, hh: Tensor, bn: Tensor) -> Any:
     """The same by the definition."""
     bias = F.pad(bn, (2 * len(bn), 0)) if case.cell == "gru" else None
     w, still, wide = Weights(hh, hh, None, bias), Zoneout(), (len(hh), -1)
@@ -228,29 +235,39 @@ def _flags(case: Case, like: Tensor) -> list[Tensor]:
     return [like if t is None else t for t in (case.lengths, case.reset)]
 
 
-def shared_out(B: int, D: int, heads: int, bytes_of_unit: int, at_once: int) -> Shape:
+def shared_out(case: Case, B: int, hh: Tensor, at_once: int, backward: bool) -> Shape:
     """As many programs as run side by side, as they wait for each other; small ones first, whose weights are held."""
+    (heads, _, D), G = hh.shape, GATES[case.cell]
+    across = PARTS if backward else (1 if G == 1 else 4)  # of which a GRU leaves one empty
+    inner = max(LEAST, _power(-(-G * D // PARTS) if backward else D))
     for rows in (n for n in ROWS if n < 2 * max(B, LEAST)):
-        for units in (n for n in UNITS if n < 2 * max(D, LEAST)):
+        for units in (n for n in UNITS if n < 2 * max(D, LEAST) and (n >= D or UNITS[-1] < D)):  # of one, nobody waits
             groups, blocks = -(-B // rows) * heads, -(-D // units)
-            if (blocks == 1 or groups * blocks <= at_once) and units * bytes_of_unit <= HELD:
-                return Shape(rows, units, blocks, held=True)
+            size = inner * hh.element_size() * (across * units + rows * (PARTS if backward else 1))
+            if (blocks == 1 or groups * blocks <= at_once) and size <= (HELD_BACK if backward else HELD):
+                return Shape(rows, units, blocks, inner, held=True)
     rows = next((n for n in ROWS if -(-B // n) * heads <= at_once), ROWS[-1])
-    return Shape(rows, UNITS[0], max(1, min(-(-D // UNITS[0]), at_once // (-(-B // rows) * heads))), held=False)
+    blocks = max(1, min(-(-D // UNITS[0]), at_once // (-(-B // rows) * heads)))
+    return Shape(rows, UNITS[0], blocks, max(LEAST, min(inner, INNER, INNER * 64 // rows)), held=False)
 
 
 def _launch(
     kernel: Any, case: Case, tensors: list[Tensor], sizes: tuple[int, int, int], hh: Tensor, **options: Any
 ) -> None:
-    B, (heads, _, D) = sizes[0], hh.shape
-    inner = max(LEAST, 1 << max(D - 1, 0).bit_length())
-    shape = shared_out(B, D, heads, GATES[case.cell] * inner * hh.element_size(), tiles.programs(hh.device))
-    groups = -(-B // shape.rows) * heads
+    backward, (heads, _, D) = "TRAINING" not in options, hh.shape
+    shape = shared_out(case, sizes[0], hh, tiles.programs(hh.device), backward)
+    groups = -(-sizes[0] // shape.rows) * heads
     if hh.is_cuda:
         options["launch_cooperative_grid"] = shape.blocks > 1  # else nobody waits
     counters = torch.zeros(groups, dtype=torch.int32, device=hh.device)
     flags = {"CELL": case.cell, "RAGGED": case.lengths is not None, "RESETS": case.reset is not None}
-    flags |= {"HELD": shape.held, "BB": shape.rows, "BH": shape.units, "BK": inner if shape.held else min(inner, INNER)}
-    flags |= {"DOT": "tf32x3" if hh.dtype == torch.float32 else "tf32", "num_warps": 8 if shape.held else 4}
+    flags |= {"HELD": shape.held, "BB": shape.rows, "BH": shape.units, "BK": shape.inner}
+    flags |= {"DOT": "tf32x3" if hh.dtype == torch.float32 else "tf32"} | ({"PARTS": PARTS} if backward else {})
+    # Nothing is fetched ahead: what was, would not stay in the nearest cache.
+    flags |= {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
     with torch.cuda.device(hh.device) if hh.is_cuda else nullcontext():
-        kernel[groups, shape.blocks](*tensors, counters, *sizes, D, heads, **flags, **options, enable_fp_fusion=True)
+        kernel[groups, shape.blocks](*tensors, counters, *sizes, D, heads, **flags, **options)
+
+
+def _power(size: int) -> int:
+    return 1 << max(size - 1, 0).bit_length()

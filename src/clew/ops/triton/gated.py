@@ -8,6 +8,7 @@ Where they are not held, how many programs there are changes no number: with few
 goes over several.
 
 B rows, T steps, H hidden units, D of a head, G gates; tiles are (BB, BH), products go over BK at a time
+BG rows of a product, those of all gates
 """
 
 from __future__ import annotations
@@ -30,62 +31,56 @@ def _wait(counter, target):
 
 
 @triton.jit
-def _weights(hh, gate, j, k, units, D, BACK: tl.constexpr):
-    """(BK, BH) of a head's weights (G D, D): from the units k to those j of a gate; BACK: from the gate's k to j."""
-    at = (gate * D + k[:, None]) * D + j[None] if BACK else (gate * D + j[None]) * D + k[:, None]
-    return tl.load(hh + at, (k < D)[:, None] & units[None], 0.0)
+def _weights(hh, begin, k, D, G: tl.constexpr, BH: tl.constexpr, BG: tl.constexpr):
+    """(BG, BK) of a head's weights (G D, D): of all gates of the units from `begin` on, gate by gate."""
+    r = tl.arange(0, BG)
+    gate, unit = r // BH, begin + r % BH
+    there = (unit < D) & (gate < G)
+    return tl.load(hh + (gate * D + unit)[:, None] * D + k[None], there[:, None] & (k < D)[None], 0.0)
 
 
 @triton.jit
-def _product(x, at, k, here, D, w, sums, DOT: tl.constexpr):
-    rows = tl.load(x + at[:, None] + k[None], here[:, None] & (k < D)[None], 0.0, cache_modifier=".cg")
-    return tl.dot(rows, w, sums, input_precision=DOT)
-
-
-@triton.jit
-def _forwards(x, at, hh, j, here, units, D, w0, w1, w2, w3, G: tl.constexpr, HELD: tl.constexpr, DOT: tl.constexpr,
-              BB: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr):  # fmt: skip
-    """What the state gives each of the gates, (BB, BH)."""
-    s0, k = tl.zeros((BB, BH), tl.float32), tl.arange(0, BK)
-    s1, s2, s3 = s0, s0, s0
-    for begin in range(0, BK if HELD else D, BK):
-        k_ = begin + k
-        if HELD:
-            rows = tl.load(x + at[:, None] + k_[None], here[:, None] & (k_ < D)[None], 0.0, cache_modifier=".cg")
-            s0 = tl.dot(rows, w0, s0, input_precision=DOT)
-            if G > 1:
-                s1, s2 = tl.dot(rows, w1, s1, input_precision=DOT), tl.dot(rows, w2, s2, input_precision=DOT)
-            if G > 3:
-                s3 = tl.dot(rows, w3, s3, input_precision=DOT)
-        else:
-            rows = tl.load(x + at[:, None] + k_[None], here[:, None] & (k_ < D)[None], 0.0, cache_modifier=".cg")
-            s0 = tl.dot(rows, _weights(hh, 0, j, k_, units, D, False), s0, input_precision=DOT)
-            if G > 1:
-                s1 = tl.dot(rows, _weights(hh, 1, j, k_, units, D, False), s1, input_precision=DOT)
-                s2 = tl.dot(rows, _weights(hh, 2, j, k_, units, D, False), s2, input_precision=DOT)
-            if G > 3:
-                s3 = tl.dot(rows, _weights(hh, 3, j, k_, units, D, False), s3, input_precision=DOT)
+def _gates(x, at, hh, begin, here, D, w, G: tl.constexpr, HELD: tl.constexpr, DOT: tl.constexpr, BB: tl.constexpr,
+           BH: tl.constexpr, BG: tl.constexpr, BK: tl.constexpr):  # fmt: skip
+    """What the state gives each of the gates, (BB, BH). All are rows of one product, as warps share the rows."""
+    s, k = tl.zeros((BG, BB), tl.float32), tl.arange(0, BK)
+    for first in range(0, BK if HELD else D, BK):
+        k_ = first + k
+        rows = tl.load(x + at[None] + k_[:, None], here[None] & (k_ < D)[:, None], 0.0, cache_modifier=".cg")
+        s = tl.dot(w if HELD else _weights(hh, begin, k_, D, G, BH, BG), rows, s, input_precision=DOT)
+    if G > 1:
+        even, odd = tl.split(tl.permute(tl.reshape(s, (2, 2, BH, BB)), (3, 2, 0, 1)))
+        s0, s2 = tl.split(even)
+        s1, s3 = tl.split(odd)
+    else:
+        s0 = tl.trans(s)
+        s1, s2, s3 = s0, s0, s0
     return s0, s1, s2, s3
 
 
 @triton.jit
-def _backwards(x, at, hh, j, here, units, H, D, w0, w1, w2, w3, G: tl.constexpr, HELD: tl.constexpr,
-               DOT: tl.constexpr, BB: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr):  # fmt: skip
-    """What all gates ask of the state, (BB, BH)."""
-    sums, k = tl.zeros((BB, BH), tl.float32), tl.arange(0, BK)
-    if HELD:
-        sums = _product(x, at, k, here, D, w0, sums, DOT)
-        if G > 1:
-            sums = _product(x, at + H, k, here, D, w1, sums, DOT)
-            sums = _product(x, at + 2 * H, k, here, D, w2, sums, DOT)
-        if G > 3:
-            sums = _product(x, at + 3 * H, k, here, D, w3, sums, DOT)
-    else:
-        for gate in tl.static_range(G):
-            for begin in range(0, D, BK):
-                k_ = begin + k
-                sums = _product(x, at + gate * H, k_, here, D, _weights(hh, gate, j, k_, units, D, True), sums, DOT)
-    return sums
+def _weights_back(hh, j, k, part, parts: tl.constexpr, D, G: tl.constexpr):
+    """(parts, BH, BK) of a head's weights, from the numbers k of each part of all gates to the units j."""
+    each = (G * D + parts - 1) // parts
+    of = part[:, None, None] * each + k[None, None]
+    there = (k < each)[None, None] & (of < G * D) & (j < D)[None, :, None]
+    return tl.load(hh + of * D + j[None, :, None], there, 0.0)
+
+
+@triton.jit
+def _asked(x, at, hh, j, here, H, D, w, G: tl.constexpr, HELD: tl.constexpr, DOT: tl.constexpr, BB: tl.constexpr,
+           BH: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr):  # fmt: skip
+    """What all gates ask of the state, (BB, BH). The sum goes in parts, as warps share these."""
+    sums, k, part = tl.zeros((PARTS, BH, BB), tl.float32), tl.arange(0, BK), tl.arange(0, PARTS)
+    each = (G * D + PARTS - 1) // PARTS
+    for first in range(0, BK if HELD else each, BK):
+        k_ = first + k
+        of = part[:, None] * each + k_[None]
+        there = (k_ < each)[None] & (of < G * D)
+        of_x = at[None, None] + (of // D * H + of % D)[:, :, None]
+        rows = tl.load(x + of_x, there[:, :, None] & here[None, None], 0.0, cache_modifier=".cg")
+        sums = tl.dot(w if HELD else _weights_back(hh, j, k_, part, PARTS, D, G), rows, sums, input_precision=DOT)
+    return tl.trans(tl.sum(sums, 0))
 
 
 @triton.jit
@@ -102,6 +97,7 @@ def forward(
     """
     SLSTM: tl.constexpr = CELL == "slstm" or CELL == "slstm_exp"
     G: tl.constexpr = 4 if CELL == "lstm" or SLSTM else (3 if CELL == "gru" else 1)
+    BG: tl.constexpr = BH if G == 1 else 4 * BH
     b, head = tl.program_id(0) // heads * BB + tl.arange(0, BB), tl.program_id(0) % heads
     here, programs, wide = b < B, tl.num_programs(1), b.to(tl.int64)
     hh += head.to(tl.int64) * G * D * D
@@ -109,11 +105,8 @@ def forward(
     steps = tl.zeros((BB,), tl.int32) + T
     if RAGGED:
         steps = tl.load(lengths + b, here, 0).to(tl.int32)
-    j, k = tl.program_id(1) * BH + tl.arange(0, BH), tl.arange(0, BK)
-    w0 = _weights(hh, 0, j, k, j < D, D, False) if HELD else 0
-    w1 = _weights(hh, 1, j, k, j < D, D, False) if HELD and G > 1 else 0
-    w2 = _weights(hh, 2, j, k, j < D, D, False) if HELD and G > 1 else 0
-    w3 = _weights(hh, 3, j, k, j < D, D, False) if HELD and G > 3 else 0
+    k = tl.arange(0, BK)
+    w = _weights(hh, tl.program_id(1) * BH, k, D, G, BH, BG) if HELD else 0
     for t in range(0, T):
         now, then = seen + (t % 2) * B * H, seen + ((t + 1) % 2) * B * H
         real = here & (t < steps)
@@ -129,9 +122,7 @@ def forward(
             of_state, of_step = b[:, None] * H + own[None], (wide * T + t)[:, None] * H + own[None]
             of_gx, of_gates = (wide * T + t)[:, None] * G * H + own[None], (wide * T + t)[:, None] * 4 * H + own[None]
             past = tl.load(now + of_state, of_all, 0.0, cache_modifier=".cg").to(tl.float32)
-            s0, s1, s2, s3 = _forwards(
-                now, b * H + head * D, hh, j, here, units, D, w0, w1, w2, w3, G, HELD, DOT, BB, BH, BK
-            )
+            s0, s1, s2, s3 = _gates(now, b * H + head * D, hh, begin, here, D, w, G, HELD, DOT, BB, BH, BG, BK)
             s0 += tl.load(gx + of_gx, of_real, 0.0).to(tl.float32)
             if G > 1:
                 s1 += tl.load(gx + of_gx + H, of_real, 0.0).to(tl.float32)
@@ -193,7 +184,7 @@ def forward(
 def backward(
     hh, lengths, reset, y, gates, before, cells, dy, dh, dc, dhr, dcr, dgx, dgh, counters, B, T, H, D, heads,
     CELL: tl.constexpr, RAGGED: tl.constexpr, RESETS: tl.constexpr, HELD: tl.constexpr,
-    DOT: tl.constexpr, BB: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr,
+    DOT: tl.constexpr, BB: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """`dh` and `dc` are the gradient of the last state, and become that of the first; `dgx` (B, T, G H) is that of what
     the input gives the gates, `dgh` that of what the state gives them (the same, but for a GRU's candidate)."""
@@ -207,10 +198,7 @@ def backward(
     if RAGGED:
         steps = tl.load(lengths + b, here, 0).to(tl.int32)
     j, k = tl.program_id(1) * BH + tl.arange(0, BH), tl.arange(0, BK)
-    w0 = _weights(hh, 0, j, k, j < D, D, True) if HELD else 0
-    w1 = _weights(hh, 1, j, k, j < D, D, True) if HELD and G > 1 else 0
-    w2 = _weights(hh, 2, j, k, j < D, D, True) if HELD and G > 1 else 0
-    w3 = _weights(hh, 3, j, k, j < D, D, True) if HELD and G > 3 else 0
+    w = _weights_back(hh, j, k, tl.arange(0, PARTS), PARTS, D, G) if HELD else 0
     for back in range(0, T + 1):
         t = T - 1 - back  # -1 at last, when only what the first step asks of its state is left
         at = 0 * steps + t
@@ -226,7 +214,7 @@ def backward(
             of_gx, of_gates = (wide * T + t)[:, None] * G * H + own[None], (wide * T + t)[:, None] * 4 * H + own[None]
             asked = tl.load(dh + of_state, of_all, 0.0)
             later = (wide * T + t + 1) * G * H + head * D
-            asked += _backwards(dgh, later, hh, j, follows, units, H, D, w0, w1, w2, w3, G, HELD, DOT, BB, BH, BK)
+            asked += _asked(dgh, later, hh, j, follows, H, D, w, G, HELD, DOT, BB, BH, BK, PARTS)
             restored = (cut[:, None] != 0) & of_all
             if RESETS:
                 tl.store(dhr + of_state, tl.load(dhr + of_state, restored, 0.0) + asked, restored)

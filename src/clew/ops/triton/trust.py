@@ -4,11 +4,12 @@ ones, with ragged rows and resets and without. A compiler is a large program, an
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ KERNELS = {
     "selective_scan": native_linear.SELECTIVE,
     "matrix_scan": native_linear.MATRIX,
 }
+NAMES = {kernel.number: name for name, kernel in KERNELS.items()}
 NEAR = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2.0**-5, torch.float16: 2.0**-8}
 
 
@@ -45,16 +47,22 @@ CASES = (
     ),
     Case({"B": 2, "T": 1, "N": 16, "D": 16, "G": 1, "H": 2, "K": 16, "V": 16, "W": 1, "2": 2}),
 )
-_found: dict[tuple[int, torch.dtype, torch.device], bool] = {}
+GATED = (  # B, T, H, heads, whether ragged
+    (3, 5, 37, 1, True),
+    (16, 5, 64, 2, False),
+    (20, 3, 576, 1, True),  # too wide for one program to hold
+)
+_found: dict[tuple[str, torch.dtype, torch.device], bool] = {}
 _trying = threading.Lock()
 
 
-def trusted(number: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a kernel's law holds; where it does not, a warning says so, and what there is without it runs.
+def trusted(name: str, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the law of a kernel (`LAWS`) holds; where it does not, a warning says so, and what there is without it
+    runs.
 
     While a CUDA graph is captured only what was found before is known: nothing can be tried then.
     """
-    key = number, dtype, device
+    key = name, dtype, device
     if key not in _found and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
         with _trying:
             if key not in _found:
@@ -67,26 +75,30 @@ def forget() -> None:
     _found.clear()
 
 
-def _try(number: int, dtype: torch.dtype, device: torch.device) -> None:
-    name, kernel = next((name, kernel) for name, kernel in KERNELS.items() if kernel.number == number)
+def _try(name: str, dtype: torch.dtype, device: torch.device) -> None:
     try:
         # A thread of its own has no modes, hooks or autocast around it.
         with ThreadPoolExecutor(1) as alone:
-            found = alone.submit(difference, kernel, dtype, device).result()
+            found = alone.submit(LAWS[name], dtype, device).result()
         why = f"off by {found:.1e}"
     except torch.OutOfMemoryError:  # says nothing of the kernel
         return
     except Exception as error:  # compilers raise what they like
         found, why = math.nan, f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    _found[number, dtype, device] = found <= NEAR[dtype]
+    _found[name, dtype, device] = found <= NEAR[dtype]
     if not found <= NEAR[dtype]:
         warnings.warn(f"the Triton kernel of {name} in {dtype} is not used on {device}: {why}", stacklevel=4)
 
 
 def laws(device: torch.device, dtypes: Iterable[torch.dtype] = tuple(NEAR)) -> dict[str, bool]:
     """Of each kernel and dtype: whether it is used."""
-    pairs = itertools.product(KERNELS.items(), dtypes)
-    return {f"{name}, {dtype}": trusted(kernel.number, dtype, device) for (name, kernel), dtype in pairs}
+    pairs = itertools.product(LAWS, dtypes)
+    return {f"{name}, {dtype}": trusted(name, dtype, device) for name, dtype in pairs if takes(name, dtype)}
+
+
+def takes(name: str, dtype: torch.dtype) -> bool:
+    """Whether there is such a kernel at all."""
+    return name in KERNELS or dtype != torch.float64
 
 
 @torch.inference_mode(False)
@@ -114,13 +126,48 @@ def _difference(kernel: Kernel, dtype: torch.dtype, device: torch.device | str, 
     reset = torch.arange(T, device="cpu").expand(B, T) % 7 == 3 if case.ragged else None
     found = triton.scan(kernel, ours, lengths, reset)
     wanted = kernel.definition(*theirs, lengths, reset)
+    return _apart(found, wanted, *([t for t in some if t is not None] for some in (ours, theirs)))
+
+
+def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor], ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Outputs and their gradients."""
     along = [torch.sin(torch.arange(t.numel(), dtype=torch.float64, device="cpu")).view(t.shape) for t in wanted]
-    leaves, exact = ([t for t in some if t is not None] for some in (ours, theirs))
-    gradients = torch.autograd.grad(found, leaves, [v.to(device, dtype) for v in along])
-    expected = torch.autograd.grad(wanted, exact, along, materialize_grads=True)
+    gradients = torch.autograd.grad(
+        found, ours, [v.to(t.device, t.dtype) for v, t in zip(along, found, strict=True)], materialize_grads=True
+    )
+    expected = torch.autograd.grad(wanted, theirs, along, materialize_grads=True)
     pairs = zip((*found, *gradients), (*wanted, *expected), strict=True)
     apart = [((a.detach().double().cpu() - b.detach()).abs() / (1 + b.detach().abs().max())).max() for a, b in pairs]
     return float(torch.stack(apart).max())
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def gated_difference(cell: str, dtype: torch.dtype, device: torch.device | str) -> float:
+    """The same of a cell of `classical`."""
+    from clew.ops.triton import classical
+
+    G, generator, found = classical.GATES[cell], torch.Generator("cpu").manual_seed(0), []
+    for B, T, H, heads, ragged in GATED:
+        D, leaves = H // heads, 3 if cell.startswith("slstm") else 1
+        shapes = [(B, T, G * H), (B, H), (leaves, B, H), (B, H), (leaves, B, H), (heads, G * D, D), (H,)]
+        drawn = [torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu") for shape in shapes]
+        drawn[5] *= D**-0.5
+        if cell == "relu":  # away from its kink, where a rounded sum goes to the other side
+            drawn[0], drawn[5] = drawn[0] + 3 * drawn[0].sign(), 0.1 * drawn[5]
+        if leaves == 3:
+            for c in (drawn[2], drawn[4]):
+                c[1] = 1 + c[1].abs()  # what is divided by
+        ours = [t.to(device, dtype).requires_grad_() for t in drawn]
+        theirs = [t.to(dtype).double().requires_grad_() for t in drawn]
+        lengths = torch.linspace(T, 0, B, device="cpu").round().long() if ragged else None
+        reset = torch.rand(B, T, generator=generator, device="cpu") < 0.3 if ragged else None
+        gx, h, c, hr, cr, hh, bn = ours
+        said = classical.run(cell, gx, (h, c), (hr, cr), hh, bn, lengths, reset)
+        wanted = classical.defined(classical.Case(cell, lengths, reset), *theirs)
+        used = 3 if G == 4 else 2  # others have no c
+        found.append(_apart(said[:used], wanted[:used], ours, theirs))
+    return float(torch.tensor(found, dtype=torch.float64, device="cpu").max())
 
 
 def _drawn(kernel: Kernel, case: Case) -> list[Tensor | None]:
@@ -138,3 +185,10 @@ def _drawn(kernel: Kernel, case: Case) -> list[Tensor | None]:
     elif kernel.number != native_linear.MAXIMUM.number:
         found["a"] = 0.7 * found["a"]
     return list(found.values())
+
+
+CELLS = ("tanh", "relu", "gru", "lstm", "slstm", "slstm_exp")
+LAWS: dict[str, Callable[[torch.dtype, torch.device], float]] = {
+    **{name: functools.partial(difference, kernel) for name, kernel in KERNELS.items()},
+    **{cell: functools.partial(gated_difference, cell) for cell in CELLS},
+}
