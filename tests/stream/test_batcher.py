@@ -20,13 +20,23 @@ from clew.data.series import Scaler
 from clew.errors import ClewError, DataError, NotCausalError, RunError
 from clew.stream import Batcher, Session
 from clew.stream.batcher import FullError
+from clew.stream.device_slots import DeviceSlots
 from clew.stream.engine import Engine
-from clew.stream.slots import SIZES, _size
+from clew.stream.slots import SIZES, Slots, _size
 
 
+def on_device(first: list[np.ndarray], count: int) -> DeviceSlots:
+    """As on a GPU, but for the graphs."""
+    return DeviceSlots(first, count, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("slots", [Slots, on_device])
 @pytest.mark.parametrize("task", STREAMS)
-def test_side_by_side_is_alone(task: str, every_run: dict[str, Path]) -> None:
+def test_side_by_side_is_alone(
+    task: str, slots: Any, every_run: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lines of different lengths, some streams silent, one of them wrong now and then."""
+    monkeypatch.setattr("clew.stream.batcher.Slots", slots)
     model, draws = clew.load(every_run[task]), np.random.default_rng(0)
     batcher, alone = Batcher(model, 30), [Session(model) for _ in range(20)]
     streams = [batcher.join() for _ in alone]

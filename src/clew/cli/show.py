@@ -13,9 +13,10 @@ import typer
 from clew import tree
 from clew.cells import RECURRENCES
 from clew.diagnose.laws import check
+from clew.errors import ClewError
 from clew.ops import triton
 from clew.ops.native import native_info
-from clew.ops.triton import trust
+from clew.ops.triton import tiles, trust
 from clew.tasks.base import say
 
 __all__ = ["cells", "doctor", "print_json", "print_table", "say"]
@@ -42,8 +43,15 @@ def cells(as_json: Json = False) -> None:
         print(f"{'':{wide}} options: {', '.join(row['options'])}")
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    as_json: Json = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Measure which kernels and tiles are fastest on this GPU, and keep that.")
+    ] = False,
+) -> None:
     """Try the laws of every recurrence on this machine, and say what is missing and what that costs."""
+    if tune:
+        _tune()
     native = native_info()
     report: dict[str, Any] = {
         "python": platform.python_version(),
@@ -80,6 +88,17 @@ def _kernels() -> dict[str, bool] | None:
     if not torch.cuda.is_available() or not triton.installed():
         return None
     return trust.laws(torch.device("cuda", torch.cuda.current_device()))
+
+
+def _tune() -> None:
+    """Minutes of measuring; said on stderr, as what `doctor` finds is on stdout."""
+    if not torch.cuda.is_available():
+        raise ClewError("there is no GPU to tune for", hint="without --tune doctor says what this machine has")
+    if not triton.installed():
+        raise ClewError("there is no Triton to tune", hint="pip install 'clew[gpu]'")
+    device = torch.device("cuda", torch.cuda.current_device())
+    found = triton.kernels("tune").tune(device, say)
+    say(f"kept in {tiles.keep(tiles.name_of(device), found)}")
 
 
 def _built(native: dict[str, Any] | None) -> str:

@@ -20,6 +20,7 @@ import torch
 from clew import tree
 from clew.errors import ClewError, DataError
 from clew.models import Single
+from clew.stream.device_slots import DeviceSlots
 from clew.stream.engine import Carried, at_least_0, engine_of
 from clew.stream.slots import Slots
 from clew.stream.snapshot import restored, snapshot
@@ -55,7 +56,9 @@ class Batcher:
         self.trained, self.horizon, self.lock = trained, at_least_0(horizon), threading.RLock()
         self._engine = engine_of(trained)
         self._first = self._engine.begin()
-        self._slots, self._count = Slots(self._engine.leaves(self._first), slots), slots
+        first, device = self._engine.leaves(self._first), next(trained.model.parameters()).device
+        self._slots = Slots(first, slots) if device.type == "cpu" else DeviceSlots(first, slots, device)
+        self._count = slots
         self._free = list(range(slots))[::-1]  # numbers of streams to come
         self._streams: dict[int, Carried] = {}
         self._alone: set[int] = set()  # who reads a long line by itself

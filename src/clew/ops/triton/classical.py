@@ -77,7 +77,8 @@ def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
 
 
 def shape_name(cell: str, dtype: torch.dtype, B: int, H: int) -> str:
-    """Of all shapes that are measured as one: B and H up to the next power of 2."""
+    """Of all shapes that are measured as one: B and H up to the next power of 2; either of Elman's."""
+    cell = "tanh" if cell == "relu" else cell
     return f"{cell} {str(dtype).removeprefix('torch.')} {_power(B)}x{_power(H)}"
 
 

@@ -26,7 +26,7 @@ GUESS: dict[str, Sizes] = {
     "classical": {},  # by `classical.shape_name`: how fast it is in percent of cuDNN
 }
 WORTH = 105  # percent
-CHOICES: dict[str, Mapping[str, tuple[int, ...]]] = {
+CHOICES: dict[str, dict[str, tuple[int, ...]]] = {
     "elementwise": {"steps": (16, 64, 128), "columns": (16, 32, 64), "num_warps": (2, 4, 8)},
     "selective": {"steps": (8, 16, 32), "numbers": (1024, 2048, 4096), "num_warps": (4, 8)},
     "matrix": {"steps": (16, 32, 64), "numbers": (1024, 2048, 4096), "num_warps": (4, 8)},
