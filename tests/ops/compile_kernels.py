@@ -1,7 +1,10 @@
 """Triton's kernels to machine code of an H100, which needs no GPU: run by itself, as a process that interprets compiles
-nothing."""
+nothing. `--all`: each in every form and in single precision too."""
 
 from __future__ import annotations
+
+import sys
+from itertools import product
 
 import triton
 import triton.language as tl
@@ -28,26 +31,29 @@ def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS, **opt
     assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
 
 
-for numbers in ("fp32", "bf16"):
+everything = "--all" in sys.argv  # takes minutes
+for numbers in ("fp32", "bf16") if everything else ("bf16",):
+    dot = {"DOT": "tf32" if numbers == "bf16" else "tf32x3"}
     for kernel in (
         elementwise.forward,
         elementwise.backward,
-        elementwise.forward_complex,
         elementwise.backward_complex,
+        elementwise.forward_complex,
     ):
-        compiled(kernel, numbers, {**ELEMENTWISE, "MAXIMUM": False}, set())
+        if everything or kernel is not elementwise.forward_complex:
+            compiled(kernel, numbers, {**ELEMENTWISE, "MAXIMUM": False}, set())
     compiled(elementwise.backward, numbers, {**ELEMENTWISE, "MAXIMUM": True}, set())
     compiled(selective.forward, numbers, {**SELECTIVE, "TRAINING": True})
     compiled(selective.backward, numbers, SELECTIVE)
-    vector = numbers == "bf16"  # the other in the other
-    constants = {**MATRIX, "W": 64 if vector else 1, "ERASE": vector, "DOT": "tf32" if vector else "tf32x3"}
-    forward, backward = ({"C": 16, "EVERY": 4, "BV": n} for n in (64, 32))
-    compiled(matrix.forward, numbers, {**constants, **forward, "TRAINING": True}, num_warps=4)
-    compiled(matrix.backward, numbers, {**constants, **backward}, SUMS | {"da", "db"}, num_warps=8)
-    for cell in ("tanh", "relu", "gru", "lstm", "slstm"):
-        held = (cell == "slstm") == (numbers == "bf16")
-        constants = {"RAGGED": True, "RESETS": True, "CELL": cell, "HELD": held, "BB": 16, "BH": 16, "BK": 64}
-        constants |= {"DOT": "tf32" if numbers == "bf16" else "tf32x3"}
+    for W, erase in product((1, 64), (False, True)) if everything else [(1, True)]:
+        fine = {"C": 16, "EVERY": 4, "BV": 32}
+        constants = {**MATRIX, **dot, "W": W, "ERASE": erase}
+        wide = fine if W > 1 or erase else {"C": 32, "EVERY": 2, "BV": 64}
+        compiled(matrix.forward, numbers, {**constants, **wide, "TRAINING": True}, num_warps=4)
+        compiled(matrix.backward, numbers, {**constants, **fine}, SUMS | {"da", "db"}, num_warps=8)
+    for cell in ("tanh", "relu", "gru", "lstm", "slstm") if everything else ("slstm",):
+        constants = {**dot, "RAGGED": True, "RESETS": True, "CELL": cell, "BB": 16, "BH": 16, "BK": 64}
+        constants["HELD"] = (cell == "slstm") == (numbers == "bf16")
         compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})
         constants |= {"PARTS": 4}
         compiled(gated.backward, numbers, constants, {"gates", "cells", "dh", "dc", "dhr", "dcr"})

@@ -49,7 +49,7 @@ def is_ours(outputs: list[Tensor]) -> bool:
 def test_numbers_and_gradients(name: str, dtype: torch.dtype) -> None:
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     shapes = (1, True, True), (5, False, False), (9, True, True)  # about the tiles
-    for T, ragged, resets in shapes if dtype == torch.float64 else shapes[-1:]:
+    for T, ragged, resets in shapes[:2] if dtype == torch.float32 else shapes[::2]:
         problem = Problem(name, 2, T, dtype)
         with ops.reference():
             theirs = problem.run(ragged, resets)
@@ -118,7 +118,7 @@ def test_a_nan_passes_neither_a_reset_nor_the_padding(name: str) -> None:
     assert (y[1, 6:] == 0).all()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES[::2])
 def test_strides_do_not_matter(name: str) -> None:
     problem = Problem(name, 2, 5)
     turned = [t.detach().mT.contiguous().mT.requires_grad_() for t in problem.inputs]
@@ -170,11 +170,10 @@ def test_no_memory_says_nothing_of_a_kernel(monkeypatch: pytest.MonkeyPatch) -> 
     trust.forget()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES[::4])
 def test_autocast_does_not_keep_kernels_away(name: str) -> None:
-    problem = Problem(name, 2, 5, torch.float32)
+    problem, mixed = (Problem(name, 2, 5, torch.float32) for _ in range(2))
     expected = problem.run(True, True)
-    mixed = Problem(name, 2, 5, torch.float32)
     with torch.autocast("cpu"):
         found = mixed.run(True, True)
     assert [t.dtype for t in found] == [t.dtype for t in expected]
