@@ -40,6 +40,8 @@ SHARED: dict[str, dict] = {
     "layer norm, no bias": {"layer_norm": True, "bias": False},
     "recurrent dropout": {"recurrent_dropout": 0.3},
     "zoneout": {"zoneout": 0.2},
+    "heads": {"heads": 2},
+    "heads, many options": {"heads": 2, "layer_norm": True, "recurrent_dropout": 0.3, "zoneout": 0.2, "bias": False},
 }
 MANY = {"initial": "learned", "layer_norm": True, "recurrent_dropout": 0.3, "zoneout": 0.2}
 

@@ -550,6 +550,37 @@ def test_recurrent_blocks(name: str) -> None:
     assert uniform.abs().max() <= H**-0.5
 
 
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_heads_see_their_own_units_only(name: str) -> None:
+    """As one cell whose weights between heads are 0: each head by itself is a cell."""
+    torch.manual_seed(0)
+    whole, x = cells.RECURRENCES[name](3, 6, heads=2).double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    for block in whole.weight_hh.detach().flatten(0, 1).split(3):
+        torch.testing.assert_close(block @ block.T, torch.eye(3, dtype=torch.float64))
+    y, _ = whole(x)
+    for head in range(2):
+        alone = cells.RECURRENCES[name](3, 3).double()
+        units = torch.arange(whole.gates)[:, None] * 6 + 3 * head + torch.arange(3)
+        with torch.no_grad():
+            alone.weight_hh.copy_(whole.weight_hh[head])
+            for theirs, ours in ((alone.weight_ih, whole.weight_ih), (alone.bias_ih, whole.bias_ih)):
+                theirs.copy_(ours[units.flatten()])
+            alone.bias_hh.copy_(whole.bias_hh[units.flatten()])
+        torch.testing.assert_close(alone(x)[0], y[..., 3 * head : 3 * head + 3])
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_heads_that_do_not_fit(name: str) -> None:
+    with pytest.raises(ShapeError, match="6 units cannot be shared equally by 4 heads"):
+        cells.RECURRENCES[name](3, 6, heads=4)
+    assert cells.RECURRENCES[name](3, 128, heads=0).weight_hh.shape[0] == 2
+
+
+def test_a_projection_has_no_heads() -> None:
+    with pytest.raises(ConfigError, match="a projection would mix"):
+        LSTM(3, 6, heads=2, projection=2)
+
+
 def test_gru_has_three_quarters_of_the_weights() -> None:
     for sizes in ((3, 4), (64, 128)):
         gru, lstm = (sum(p.numel() for p in cell(*sizes).parameters()) for cell in (GRU, LSTM))

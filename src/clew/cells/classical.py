@@ -5,6 +5,8 @@ recurrent_init     W_hh: "orthogonal" (Saxe et al. 2014), "identity" (Le et al. 
 layer_norm         on W_ih x, W_hh h and, in an LSTM, c before it is read (Ba et al. 2016)
 recurrent_dropout  one mask per sequence on what the gates see of h (Gal & Ghahramani 2016); the mask is state
 zoneout            probability that a unit keeps its old value (Krueger et al. 2017)
+heads              units see those of their own head only: W_hh is block-diagonal, kept as its blocks (heads, G D, D) of
+                   D units; 0 for as many as leave each at least 64 (as in Beck et al. 2024, arXiv:2405.04517)
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from clew import tree
 from clew.cells.base import Recurrence
+from clew.cells.heads import heads_of
 from clew.errors import ConfigError, ShapeError, did_you_mean
 from clew.ops import Norm, Weights, Zoneout
 from clew.ops import definition as ref
@@ -47,9 +50,16 @@ class Classical(Recurrence):
         zoneout_cell: float = 0.0,
         forget_bias: float = 0.0,
         projection: int = 0,
+        heads: int = 1,
         starts: int = 1,
     ) -> None:
         super().__init__(input_size, hidden_size)
+        self.heads = heads_of(type(self).__name__, hidden_size, heads)
+        if projection and self.heads > 1:
+            raise ConfigError(
+                f"{type(self).__name__}: heads see only their own units, which a projection would mix",
+                hint="leave one of the two out",
+            )
         self.bias = bias
         self.initial = choice("initial", initial, ("zero", "random", "learned"))
         self.recurrent_init = choice("recurrent_init", recurrent_init, ("orthogonal", "identity", "uniform"))
@@ -58,7 +68,10 @@ class Classical(Recurrence):
         self.zoneout, self.zoneout_cell = _probability("zoneout", zoneout), _probability("zoneout_cell", zoneout_cell)
         G, H, P = self.gates * hidden_size, hidden_size, projection or hidden_size
         self.weight_ih = nn.Parameter(torch.empty(G, input_size))
-        self.weight_hh = nn.Parameter(torch.empty(G, P))
+        D = hidden_size // self.heads
+        self.weight_hh = nn.Parameter(
+            torch.empty(G, P) if self.heads == 1 else torch.empty(self.heads, self.gates * D, D)
+        )
         self.bias_ih = nn.Parameter(torch.empty(G)) if bias else None
         self.bias_hh = nn.Parameter(torch.empty(G)) if bias else None
         self.weight_hr = nn.Parameter(torch.empty(P, H)) if projection else None
@@ -82,14 +95,15 @@ class Classical(Recurrence):
     def reset_parameters(self) -> None:
         """Draw the parameters anew: Glorot for W_ih, `recurrent_init` for W_hh gate by gate, biases 0 but for the
         forget gate, gains 1."""
-        H = self.hidden_size
+        H, D = self.hidden_size, self.hidden_size // self.heads
         for gate in range(self.gates):
             nn.init.xavier_uniform_(self.weight_ih[gate * H : (gate + 1) * H])
-            block = self.weight_hh[gate * H : (gate + 1) * H]
-            if self.recurrent_init == "uniform":
-                nn.init.uniform_(block, -(H**-0.5), H**-0.5)
-            else:
-                (nn.init.orthogonal_ if self.recurrent_init == "orthogonal" else nn.init.eye_)(block)
+            for head in self.weight_hh if self.heads > 1 else self.weight_hh[None]:
+                block = head[gate * D : (gate + 1) * D]
+                if self.recurrent_init == "uniform":
+                    nn.init.uniform_(block, -(D**-0.5), D**-0.5)
+                else:
+                    (nn.init.orthogonal_ if self.recurrent_init == "orthogonal" else nn.init.eye_)(block)
         for gain in (self.norm_ih, self.norm_hh, self.norm_c):
             if gain is not None:
                 nn.init.ones_(gain)

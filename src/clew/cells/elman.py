@@ -45,6 +45,7 @@ class Elman(Classical):
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
+        heads: int = 1,
     ) -> None:
         super().__init__(
             input_size,
@@ -55,6 +56,7 @@ class Elman(Classical):
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
+            heads=heads,
         )
         self.nonlinearity = choice("nonlinearity", nonlinearity, ("tanh", "relu"))
 

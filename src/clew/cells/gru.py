@@ -50,6 +50,7 @@ class GRU(Classical):
         layer_norm: bool = False,
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
+        heads: int = 1,
     ) -> None:
         super().__init__(
             input_size,
@@ -61,6 +62,7 @@ class GRU(Classical):
             layer_norm=layer_norm,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
+            heads=heads,
         )
 
     def init_state(self, batch_size: int, context: State | None = None) -> GRUState:

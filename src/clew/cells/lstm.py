@@ -61,6 +61,7 @@ class LSTM(Classical):
         recurrent_dropout: float = 0.0,
         zoneout: float = 0.0,
         zoneout_cell: float = 0.0,
+        heads: int = 1,
     ) -> None:
         if not 0 <= projection < hidden_size:
             raise ShapeError(f"LSTM: projection must be at least 0 and under hidden_size, got {projection}")
@@ -77,6 +78,7 @@ class LSTM(Classical):
             zoneout=zoneout,
             zoneout_cell=zoneout_cell,
             starts=2,
+            heads=heads,
         )
 
     def init_state(self, batch_size: int, context: State | None = None) -> LSTMState:

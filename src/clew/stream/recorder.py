@@ -23,6 +23,7 @@ from clew.cells import GRU, LSTM, Elman, Encoder, Pointwise, Recurrence, Stack
 from clew.errors import ClewError, NotCausalError
 from clew.models import Single
 from clew.models.embed import Units, WordsWithLetters
+from clew.ops.definition import joined
 from clew.stream.fuse import Op, address
 from clew.stream.operators import OPERATORS
 from clew.stream.program import OWN_STEP, Program
@@ -134,7 +135,7 @@ def _as_a_whole(cell: Elman | GRU | LSTM, program: Program) -> Iterator[None]:
         kind = Op.TANH if cell.nonlinearity == "tanh" else Op.RELU
     else:
         kind = Op.LSTM if isinstance(cell, LSTM) else Op.GRU
-    w = cell.weights()
+    w = joined(cell.weights())
     zeros = w.ih.new_zeros(len(w.ih))
     biases = [zeros if b is None else b for b in (w.bias_ih, w.bias_hh)]
 
