@@ -64,7 +64,7 @@ soak: .venv/dev
 
 # On a machine with a GPU.
 gpu: .venv/dev
-	$(BIN)/python benchmarks/gpu.py --tune
+	$(BIN)/python benchmarks/gpu.py laws tune scans layers models streams
 
 # The kernels' own tests with the compiler's checks of addresses and of undefined behaviour.
 sanitize: .venv/dev

@@ -22,10 +22,10 @@ from clew.stream.device_slots import DeviceSlots
 CELLS = ("mingru", "rglru", "mamba", "mamba2", "gla", "retnet", "deltanet", "gated_deltanet", "rwkv7", "mlstm", "slstm")
 
 
-def layers(machine: Machine) -> list[dict[str, Any]]:
+def layers(machine: Machine, _: dict[str, float]) -> list[dict[str, Any]]:
     """LSTM and GRU beside torch's: one layer and two, both directions, packed sequences. Ours are those that are chosen
     for the device, which may be torch's own."""
-    shapes = [*itertools.product((1, 16, 64, 256), (256,), (128, 256, 512, 1024))]
+    shapes = [*itertools.product((1, 16, 32, 256), (256,), (128, 256, 512, 1024))]
     shapes += [(16, T, 512) for T in (128, 1024, 2048)]
     rows = []
     for (B, T, H), kind, dtype in itertools.product(
@@ -64,7 +64,7 @@ def _weak(kind: str, dtype: torch.dtype, B: int, H: int, count: int, both: bool,
     return wide or count > 1 or both or packed
 
 
-def streams(machine: Machine) -> dict[str, dict[str, float]]:
+def streams(machine: Machine, _: dict[str, float]) -> dict[str, dict[str, float]]:
     """Steps a second of as many streams as move at once, their rows coming from and going to the CPU."""
     counts, W = ((3,), 8) if machine.small else ((1, 256, 4096), 256)
     found: dict[str, dict[str, float]] = {}
@@ -105,7 +105,7 @@ class Block(nn.Module):
         return x + self.mlp(self.between(x))
 
 
-def language(machine: Machine) -> dict[str, float]:
+def language(machine: Machine, _: dict[str, float]) -> dict[str, float]:
     """Tokens a second that a model of 4 blocks trains on, in bfloat16."""
     B, T, W, units = (1, 4, 16, 11) if machine.small else (8, 2048, 512, 8192)
     mixers: dict[str, Callable[[], nn.Module]] = {

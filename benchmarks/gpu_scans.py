@@ -15,9 +15,9 @@ from torch import Tensor
 from clew import ops
 
 
-def scans(machine: Machine, copied: float) -> list[dict[str, Any]]:
+def scans(machine: Machine, ceilings: dict[str, float]) -> list[dict[str, Any]]:
     """Every op, shape and dtype: forward, and forward with the gradient."""
-    rows = []
+    rows, copied = [], ceilings["copied bytes a second"]
     lengths = (5,) if machine.small else (512, 2048, 8192, 65_536)
     for T, dtype in itertools.product(lengths, (torch.float32, torch.bfloat16)):
         for name, problem in problems(T, dtype, machine).items():

@@ -6,15 +6,17 @@ from __future__ import annotations
 import sys
 from itertools import product
 
+import torch
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from clew.ops.triton import elementwise, gated, matrix, selective
+from clew.ops.triton import classical, elementwise, gated, matrix, selective
 
 WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t", "heads"}
 SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
+SHARED = 227 << 10  # bytes that a program may have
 COMMON = {"RAGGED": True, "RESETS": True, "ACC": tl.float32}
 ELEMENTWISE = {**COMMON, "BT": 64, "BN": 32, "STAGES": 3}
 SELECTIVE = {**COMMON, "BT": 16, "BD": 8, "BN": 16, "STAGES": 3}
@@ -28,7 +30,8 @@ def compiled(kernel, numbers: str, constants: dict, sums: set[str] = SUMS, **opt
     kinds |= {name: kind for name, kind in given.items() if name in kinds} | dict.fromkeys(constants, "constexpr")
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(kernel, signature=kinds, constexprs=places)
-    assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
+    found = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    assert found.metadata.shared <= SHARED, (kernel.fn.__name__, numbers, constants, found.metadata.shared)
 
 
 everything = "--all" in sys.argv  # takes minutes
@@ -57,4 +60,20 @@ for numbers in ("fp32", "bf16") if everything else ("bf16",):
         compiled(gated.forward, numbers, {**constants, "TRAINING": True}, {"c", "gates", "cells"})
         constants |= {"PARTS": 4}
         compiled(gated.backward, numbers, constants, {"gates", "cells", "dh", "dc", "dhr", "dcr"})
+    # What is held fits, wherever it is.
+    wide = {1: (256, 512, 1024), 8: (64, 256)} if everything else {}
+    for cell, B, (heads, D) in product(("tanh", "lstm"), (16, 64, 256), [(n, D) for n in wide for D in wide[n]]):
+        G, dtype = classical.GATES[cell], torch.float32 if numbers == "fp32" else torch.bfloat16
+        for backward in (False, True):
+            hh = torch.empty(heads, G * D, D, dtype=dtype)
+            shape = classical.shared_out(classical.Case(cell, None, None), B, hh, 132, backward)
+            constants = {**dot, "RAGGED": False, "RESETS": False, "CELL": cell, "HELD": shape.held}
+            constants |= {"BB": shape.rows, "BH": shape.units, "BK": shape.inner}
+            if backward:
+                constants |= {"PARTS": classical.PARTS}
+                sums = {"gates", "cells", "dh", "dc", "dhr", "dcr"}
+                compiled(gated.backward, numbers, constants, sums, num_warps=4, num_stages=1)
+            else:
+                sums = {"c", "gates", "cells"}
+                compiled(gated.forward, numbers, {**constants, "TRAINING": True}, sums, num_warps=4, num_stages=1)
 print("compiled")

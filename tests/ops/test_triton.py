@@ -33,9 +33,9 @@ SMALL = {
 def ours(monkeypatch: pytest.MonkeyPatch):
     """Tiles as small as may be: what an interpreter does step by step takes long."""
     launch = triton.kernels("launch")
-    for name, size in (("INTERVAL", 8), ("FEW_STEPS", 4), ("LEAST", 1)):
+    for name, size in (("INTERVAL", 8), ("FEW_STEPS", 4), ("LEAST", 1), ("VALUES", 1)):
         monkeypatch.setattr(launch, name, size)
-    monkeypatch.setattr(tiles, "GUESS", SMALL)
+    monkeypatch.setattr(tiles, "GUESS", {**SMALL, "classical": {}})
     with ops.only("triton"):
         yield
 
@@ -130,7 +130,7 @@ def test_strides_do_not_matter(name: str) -> None:
 def cases() -> tuple[trust.Case, ...]:
     """Those of the law, of fewer numbers."""
     few = {"B": 2, "N": 3, "D": 3, "G": 1, "H": 2, "K": 3, "V": 3, "2": 2}
-    sizes = (few | {"T": 9, "W": 3}, few | {"T": 4, "W": 1}, few | {"T": 1, "W": 1})
+    sizes = (few | {"T": 9, "W": 3}, few | {"T": 4, "W": 1}, few | {"T": 2, "W": 3}, few | {"T": 1, "W": 1})
     return tuple(case._replace(sizes=s) for case, s in zip(trust.CASES, sizes, strict=True))
 
 
@@ -200,14 +200,35 @@ def test_doctor_tries_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes_of_tiles_are_kept_by_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     guess, device = tiles.of("elementwise", torch.device("cpu")), torch.device("cpu")
-    path = tiles.keep(tiles.name_of(device), {"elementwise": {"steps": 2}})
+    path = tiles.keep(tiles.name_of(device), {"elementwise": {"steps": 16}})
     assert path.parent == tmp_path / "clew" / "tiles"
-    tiles.keep(tiles.name_of(device), {"matrix": {"steps": 16}})
-    assert tiles.of("elementwise", device) == {**guess, "steps": 2}
-    for wrong in ("{", "[1]", '{"elementwise": {"steps": "2"}}', '{"elementwise": {"steps": -1}}'):
+    tiles.keep(tiles.name_of(device), {"matrix": {"steps": 16}, "classical": {"gru float32 1x128": 0}})
+    assert tiles.of("elementwise", device) == {**guess, "steps": 16}
+    assert tiles.of("classical", device) == {"gru float32 1x128": 0}
+    for wrong in (
+        "{",
+        "[1]",
+        '{"elementwise": 3}',
+        '{"elementwise": {"steps": "16"}}',
+        '{"elementwise": {"steps": 48}}',
+    ):
         path.write_text(wrong)
         tiles._measured.cache_clear()
         assert tiles.of("elementwise", device) == guess
+    tiles._measured.cache_clear()
+
+
+@pytest.mark.parametrize(("B", "H", "chosen"), [(16, 256, True), (20, 300, True), (64, 700, False), (65, 256, False)])
+def test_gated_kernels_run_where_all_around_was_faster(
+    B: int, H: int, chosen: bool, tmp_path: Path, monkeypatch
+) -> None:
+    classical, device = triton.kernels("classical"), torch.device("cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    known = {f"gru float32 {b}x{h}": 150 for b in (16, 64) for h in (256, 512)} | {"gru float32 64x1024": 104}
+    tiles.keep(tiles.name_of(device), {"classical": known})
+    assert classical.faster("gru", torch.empty(B, 1, 3), H) == chosen
+    assert not classical.faster("gru", torch.empty(B, 1, 3, dtype=torch.bfloat16), H)
+    assert not classical.faster("gru", torch.empty(B, 1, 3), 2048)
     tiles._measured.cache_clear()
 
 

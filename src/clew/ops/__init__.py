@@ -154,6 +154,11 @@ def slstm_scan(
     """State (c, n, h, m), each (B, H, D); outputs (B, T, H, D). What the input gives the gates (B, T, H, 4 D) and the
     weights (H, D, 4 D) are by head, then by gate; `exponential`: see `definition.slstm_step`."""
     given, only = (gx_BTHG, hh_HDG, *state, *initial), _only.get()
+    if gx_BTHG.is_cuda and only != "reference" and (alike := _in_one_dtype(given)) is not None:
+        gx_BTHG, hh_HDG, *states = (t for t in alike if t is not None)
+        how = {"exponential": exponential, "lengths": lengths, "reset": reset}
+        with torch.autocast("cuda", enabled=False):
+            return slstm_scan(gx_BTHG, tuple(states[:4]), hh_HDG, initial=tuple(states[4:]), **how)
     cell = "slstm_exp" if exponential else "slstm"
     asked = only in (None, "triton") and (gx_BTHG.is_cuda or only is not None)
     if asked and gx_BTHG.shape[:2].numel() and classical.can(cell, given):

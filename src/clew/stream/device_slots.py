@@ -71,7 +71,14 @@ class _Graph:
         self.places = torch.full((size,), nobody, device=weight.device)
         self._like = model.init_state(1)
         self.y = self._moved()
-        self.run = _captured(self._again) if weight.is_cuda else self._again
+        self._replay = None
+        if weight.is_cuda:
+            with torch.cuda.device(weight.device):
+                self._replay = _captured(self._again)
+
+    def run(self) -> None:
+        """The streams at `places` move on from `x`, which leaves `y`."""
+        (self._replay or self._again)()
 
     def _again(self) -> None:
         self.y.copy_(self._moved())
@@ -79,26 +86,29 @@ class _Graph:
     @torch.no_grad()
     def _moved(self) -> Tensor:
         with evaluating(self._model):
-            states = iter([leaf.index_select(0, self.places) for leaf in self._leaves])
+            kinds = [leaf.dtype for leaf in tree.leaves(self._like)]
+            rows = (leaf.index_select(0, self.places) for leaf in self._leaves)
+            states = iter([row.to(kind) for row, kind in zip(rows, kinds, strict=True)])
             y, after = self._model.step(self.x, tree.rebuild(self._like, states))
         for leaf, moved in zip(self._leaves, tree.leaves(after), strict=True):
-            leaf.index_copy_(0, self.places, moved)
+            leaf.index_copy_(0, self.places, moved.to(leaf.dtype))
         return y
 
 
-def _captured(run: Callable[[], None]) -> Callable[[], None]:
-    """The same kernels in one launch, or as it is where a step asks the CPU for something, which no graph can. Before
-    it is captured only the slot of nobody's is moved."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+def _captured(run: Callable[[], None]) -> Callable[[], None] | None:
+    """The same kernels in one launch on the current device, or None where a step asks the CPU for something, which no
+    graph can. Before it is captured only the slot of nobody's is moved."""
+    before, stream, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(before)
     with torch.cuda.stream(stream):
         for _ in range(WARM):
             run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
+    before.wait_stream(stream)
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may work meanwhile
             run()
     except RuntimeError:
-        return run
+        torch.cuda.set_stream(before)  # which a capture that fails does not
+        torch.cuda.synchronize()
+        return None
     return graph.replay

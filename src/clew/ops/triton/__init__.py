@@ -52,7 +52,8 @@ def takes(kernel: Kernel, tensors: Sequence[Tensor | None], asked: bool) -> bool
     alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
     if not alike or not untouched(given, first.device.type) or not installed() or kernel.number not in launches():
         return False
-    return not first.is_cuda or trust.trusted(trust.NAMES[kernel.number], first.dtype, first.device)
+    name = trust.NAMES[kernel.number]
+    return not first.is_cuda or (trust.takes(name, first.dtype) and trust.trusted(name, first.dtype, first.device))
 
 
 @functools.cache

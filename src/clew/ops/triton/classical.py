@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from contextlib import nullcontext
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -26,10 +27,9 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4, "slstm": 4, "slstm_exp": 4}
 LEAST, ROWS, UNITS, INNER = 16, (16, 32, 64, 128), (16, 32, 64), 64  # sides of a tile
 PARTS = 4  # of the sums over all gates
-HELD, HELD_BACK = (
-    200 << 10,
-    64 << 10,
-)  # bytes of a product of which the weights are held: in shared memory, in registers
+HELD, HELD_BACK = 220 << 10, 64 << 10  # bytes of a product whose weights are held: in shared memory, in registers
+SINGLE = 256  # numbers of a product in single precision whose weights are in registers, where there is one gate
+BATCHES, WIDTHS = (1, 16, 64, 256), (128, 256, 512, 1024)  # that are measured
 
 
 class Case(NamedTuple):
@@ -72,14 +72,23 @@ def can(cell: str, given: tuple[Tensor, ...]) -> bool:
 
 
 def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
-    """Whether these kernels beat cuDNN's on this device at such a shape, in percent: see `tiles`."""
-    return tiles.of("classical", x_BTI.device).get(shape_name(cell, x_BTI.dtype, len(x_BTI), H), 0) >= tiles.WORTH
+    """Whether these kernels beat cuDNN's on this device at all shapes around this one that were measured (`tiles`)."""
+    B, known = len(x_BTI), tiles.of("classical", x_BTI.device)
+    around = [shape_name(cell, x_BTI.dtype, *shape) for shape in product(_around(B, BATCHES), _around(H, WIDTHS))]
+    return bool(around) and all(known.get(name, 0) >= tiles.WORTH for name in around)
+
+
+def _around(size: int, measured: tuple[int, ...]) -> set[int]:
+    """The nearest below and above; none where it lies outside."""
+    if not measured[0] <= size <= measured[-1]:
+        return set()
+    return {max(n for n in measured if n <= size), min(n for n in measured if n >= size)}
 
 
 def shape_name(cell: str, dtype: torch.dtype, B: int, H: int) -> str:
-    """Of all shapes that are measured as one: B and H up to the next power of 2; either of Elman's."""
-    cell = "tanh" if cell == "relu" else cell
-    return f"{cell} {str(dtype).removeprefix('torch.')} {_power(B)}x{_power(H)}"
+    """Of what is measured as one: either of Elman's, and both kinds of half precision."""
+    cell, half = "tanh" if cell == "relu" else cell, dtype != torch.float32
+    return f"{cell} {'bfloat16' if half else 'float32'} {B}x{H}"
 
 
 def scan(
@@ -170,10 +179,12 @@ class _Run(torch.autograd.Function):
         if case.reset is not None and case.lengths is not None:
             first = torch.where(case.lengths[:, None] > 0, first, h)
         seen = torch.stack([first, first])
-        kept = [gx.new_empty(0)] * 3
+        kept = [gx.new_empty(0)] * 3  # gates, h before each step, and c
         if training:
+            G, make = GATES[case.cell], gx.new_empty if case.lengths is None else gx.new_zeros
             single = {"dtype": torch.float32}
-            kept = [gx.new_zeros(B, T, 4 * H, **single), gx.new_zeros(B, T, H), gx.new_zeros(len(c), B, T, H, **single)]
+            kept = [make((B, T, 4 * H if G > 1 else 0), **single), make((B, T, H))]
+            kept.append(make((len(c), B, T, H if G > 3 else 0), **single))
         tensors_of_run = [gx, hh, bn, h, c, hr, cr, *_flags(case, h), y, seen, *kept]
         _launch(triton.kernels("gated").forward, case, tensors_of_run, (B, T, H), hh, TRAINING=training)
         if training:
@@ -238,14 +249,16 @@ def _flags(case: Case, like: Tensor) -> list[Tensor]:
 
 def shared_out(case: Case, B: int, hh: Tensor, at_once: int, backward: bool) -> Shape:
     """As many programs as run side by side, as they wait for each other; small ones first, whose weights are held."""
-    (heads, _, D), G = hh.shape, GATES[case.cell]
+    (heads, _, D), G, single = hh.shape, GATES[case.cell], hh.dtype == torch.float32
     across = PARTS if backward else (1 if G == 1 else 4)  # of which a GRU leaves one empty
     inner = max(LEAST, _power(-(-G * D // PARTS) if backward else D))
     for rows in (n for n in ROWS if n < 2 * max(B, LEAST)):
         for units in (n for n in UNITS if n < 2 * max(D, LEAST) and (n >= D or UNITS[-1] < D)):  # of one, nobody waits
             groups, blocks = -(-B // rows) * heads, -(-D // units)
             size = inner * hh.element_size() * (across * units + rows * (PARTS if backward else 1))
-            if (blocks == 1 or groups * blocks <= at_once) and size <= (HELD_BACK if backward else HELD):
+            size *= 2 if single and not backward else 1  # products in single precision keep two copies
+            fits = size <= (HELD_BACK if backward else HELD) and not (single and G == 1 and inner > SINGLE)
+            if fits and (blocks == 1 or groups * blocks <= at_once):
                 return Shape(rows, units, blocks, inner, held=True)
     rows = next((n for n in ROWS if -(-B // n) * heads <= at_once), ROWS[-1])
     blocks = max(1, min(-(-D // UNITS[0]), at_once // (-(-B // rows) * heads)))

@@ -16,6 +16,7 @@ from clew.ops.triton import elementwise, matrix, selective, tiles
 
 FEW_COLUMNS = 8  # of a program, however few programs there are
 INTERVAL = 64  # steps between two matrix states that are kept
+VALUES = 32  # of a program at least, as each program has a gradient of the keys
 FEW_STEPS, LEAST = 16, 16  # of a chunk in which keys decay by themselves, or are erased; any side of a product
 PRODUCTS = {torch.float64: "ieee", torch.float32: "tf32x3"}  # of half precision TF32, which has more digits than that
 
@@ -150,7 +151,7 @@ def _matrix(given: Named, lengths: Tensor | None, reset: Tensor | None, which: s
     (G, K), W = given["k"].shape[2:], given["w"].shape[3]
     of = tiles.of(which, given["v"].device)
     keys = max(_power(K), LEAST)
-    values = max(_power(V, max(1, of["numbers"] // keys)), LEAST)
+    values = max(_power(V, max(VALUES, of["numbers"] // keys)), LEAST)
     fine = W > 1 or "a" in given
     own = {"C": FEW_STEPS if fine else of["steps"], "BK": keys, "BV": values, "ERASE": "a" in given}
     own |= {"EVERY": INTERVAL // own["C"], "DOT": PRODUCTS.get(given["v"].dtype, "tf32")}

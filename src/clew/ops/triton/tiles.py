@@ -75,12 +75,17 @@ def _measured(name: str) -> dict[str, Sizes]:
 
 
 def _read(path: Path) -> dict[str, Sizes]:
-    """Whole numbers by name by kernel; of a file that has others, nothing."""
+    """What a file says of kernels; what could not have been measured is passed over."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    right = isinstance(found, dict) and all(
-        isinstance(sizes, dict) and all(type(n) is int and n > 0 for n in sizes.values()) for sizes in found.values()
-    )
-    return found if right else {}
+    kernels = found.items() if isinstance(found, dict) else ()
+    return {kernel: sizes for kernel, sizes in kernels if isinstance(sizes, dict) and _possible(kernel, sizes)}
+
+
+def _possible(kernel: str, sizes: Sizes) -> bool:
+    if kernel == "classical":
+        return all(type(percent) is int for percent in sizes.values())
+    choices = CHOICES.get(kernel, {})
+    return all(n in choices.get(name, (GUESS.get(kernel, {}).get(name),)) for name, n in sizes.items())

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from clew import ops
 from clew.ops.definition import Weights
-from clew.ops.triton import classical, tiles
+from clew.ops.triton import classical, tiles, trust
 from clew.ops.triton.tiles import Sizes
 
 Run = Callable[[], object]
-SHAPES = tuple(itertools.product((1, 16, 64, 256), (128, 256, 512, 1024)))  # B, H
+SHAPES = tuple(itertools.product(classical.BATCHES, classical.WIDTHS))
+LAW = {"elementwise": "linear_scan", "selective": "selective_scan"}  # else that of `matrix_scan`
 STEPS = 128
+DTYPES = (torch.bfloat16, torch.float32)
 
 
 def tune(device: torch.device, said: Callable[[str], None], times: int = 5) -> dict[str, Sizes]:
@@ -26,14 +28,28 @@ def tune(device: torch.device, said: Callable[[str], None], times: int = 5) -> d
     size are compiled."""
     found: dict[str, Sizes] = {}
     for kernel, choices in tiles.CHOICES.items():
-        found[kernel] = fastest(kernel, choices, problems(kernel, device), times)
-        said(f"{kernel}: {', '.join(f'{name} {n}' for name, n in found[kernel].items())}")
+        if right(kernel, None, device):  # else nothing is raced: torch would be timed
+            sizes = fastest(kernel, choices, problems(kernel, device), times)
+            if right(kernel, sizes, device):
+                found[kernel] = sizes
+        said(f"{kernel}: {', '.join(f'{name} {n}' for name, n in found.get(kernel, {}).items()) or 'not right here'}")
     found["classical"] = {}
-    for cell, dtype, (B, H) in itertools.product(("lstm", "gru", "tanh"), (torch.bfloat16, torch.float32), SHAPES):
+    for cell, dtype, (B, H) in itertools.product(("lstm", "gru", "tanh"), DTYPES, SHAPES):
         name = classical.shape_name(cell, dtype, B, H)
         found["classical"][name] = percent(cell, dtype, B, H, STEPS, device, times)
         said(f"{name}: {found['classical'][name]}% of cuDNN's speed")
     return found
+
+
+def right(kernel: str, sizes: Sizes | None, device: torch.device) -> bool:
+    """Whether a kernel's law holds with such tiles."""
+    tiles.trying(kernel, sizes)
+    trust.forget()
+    try:
+        laws = [trust.trusted(LAW.get(kernel, "matrix_scan"), dtype, device) for dtype in DTYPES]
+    finally:
+        tiles.trying(kernel, None)
+    return all(laws)
 
 
 def fastest(kernel: str, choices: dict[str, tuple[int, ...]], runs: Iterable[Run], times: int) -> Sizes:
@@ -67,9 +83,11 @@ def percent(cell: str, dtype: torch.dtype, B: int, H: int, T: int, device: torch
 
         return once
 
+    if not trust.trusted(cell, dtype, device):
+        return 0
     try:
         ours = clock(run("triton"), times)
-    except Exception:
+    except Exception:  # as above
         return 0
     return max(1, round(100 * clock(run("torch"), times) / ours))
 
