@@ -35,6 +35,7 @@ from gpu_scans import scans
 from race import geometric_mean
 from result import ROOT, commit, write
 
+from clew.diagnose import tuning
 from clew.ops import triton
 from clew.ops.triton import tiles, trust
 
@@ -96,7 +97,7 @@ def tune(machine: Machine, _: dict[str, float]) -> dict[str, dict[str, int]]:
     if machine.small:
         return {}
     device = torch.device("cuda", torch.cuda.current_device())
-    found = triton.kernels("tune").tune(device, lambda said: print(said, flush=True))
+    found = tuning.tune(device, lambda said: print(said, flush=True))
     tiles.keep(tiles.name_of(device), found, ROOT / "src/clew/ops/triton/measured")
     return found
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from clew.ops.triton import classical, elementwise, gated, matrix, selective
+from clew.ops.triton import elementwise, gated, grid, matrix, selective
 
 WHOLE = {"T", "N", "D", "H", "G", "K", "V", "a_b", "a_t", "heads"}
 SUMS = {"kept", "within", "dA", "dB", "dC", "dq", "dk", "dw"}  # of at least single precision
@@ -63,14 +63,14 @@ for numbers in ("fp32", "bf16") if everything else ("bf16",):
     # What is held fits, wherever it is.
     wide = {1: (256, 512, 1024), 8: (64, 256)} if everything else {}
     for cell, B, (heads, D) in product(("tanh", "lstm"), (16, 64, 256), [(n, D) for n in wide for D in wide[n]]):
-        G, dtype = classical.GATES[cell], torch.float32 if numbers == "fp32" else torch.bfloat16
+        G, dtype = grid.GATES[cell], torch.float32 if numbers == "fp32" else torch.bfloat16
         for backward in (False, True):
             hh = torch.empty(heads, G * D, D, dtype=dtype)
-            shape = classical.shared_out(classical.Case(cell, None, None), B, hh, 132, backward)
+            shape = grid.shared_out(grid.Case(cell, None, None), B, hh, 132, backward)
             constants = {**dot, "RAGGED": False, "RESETS": False, "CELL": cell, "HELD": shape.held}
             constants |= {"BB": shape.rows, "BH": shape.units, "BK": shape.inner}
             if backward:
-                constants |= {"PARTS": classical.PARTS}
+                constants |= {"PARTS": grid.PARTS}
                 sums = {"gates", "cells", "dh", "dc", "dhr", "dcr"}
                 compiled(gated.backward, numbers, constants, sums, num_warps=4, num_stages=1)
             else:

@@ -230,35 +230,3 @@ def test_gated_kernels_run_where_all_around_was_faster(
     assert not classical.faster("gru", torch.empty(B, 1, 3, dtype=torch.bfloat16), H)
     assert not classical.faster("gru", torch.empty(B, 1, 3), 2048)
     tiles._measured.cache_clear()
-
-
-def test_tuning_takes_what_is_fastest_and_passes_over_what_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    tune = triton.kernels("tune")
-    device, seen = torch.device("cpu"), []
-
-    def clock(run: Any, times: int) -> float:
-        run()
-        sizes = tiles.of("elementwise", device)
-        seen.append(sizes["steps"])
-        if sizes["steps"] == 2:
-            raise RuntimeError("out of resource: shared memory")
-        return abs(sizes["steps"] - 4) + sizes["num_warps"]
-
-    monkeypatch.setattr(tune, "clock", clock)
-    runs = tune.problems("elementwise", device, B=1, T=3, N=2)
-    found = tune.fastest("elementwise", {"steps": (2, 4, 8), "num_warps": (2, 4)}, runs, 1)
-    assert sorted(seen) == [2, 2, 4, 4, 8, 8]
-    assert (found["steps"], found["num_warps"]) == (4, 2)
-    assert tiles.of("elementwise", device) == SMALL["elementwise"]
-
-
-@pytest.mark.parametrize("kernel", tiles.CHOICES)
-def test_tuning_runs(kernel: str) -> None:
-    tune = triton.kernels("tune")
-    runs = tune.problems(kernel, torch.device("cpu"), B=1, T=3, N=2)
-    assert tune.fastest(kernel, {"num_warps": (4,)}, runs[:1], 1) == SMALL[kernel]
-
-
-@pytest.mark.parametrize("cell", ["lstm", "gru", "tanh"])
-def test_gated_kernels_are_measured_beside_torch(cell: str) -> None:
-    assert triton.kernels("tune").percent(cell, torch.float32, 2, 3, 2, torch.device("cpu"), 1) >= 1

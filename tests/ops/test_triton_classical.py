@@ -12,7 +12,7 @@ from torch import Tensor
 from clew import cells, ops, tree
 from clew.ops import triton
 from clew.ops.definition import Weights
-from clew.ops.triton import classical
+from clew.ops.triton import classical, grid
 
 there = triton.installed() and triton.interpreted()
 pytestmark = pytest.mark.skipif(not there, reason="needs Triton, and TRITON_INTERPRET=1")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not there, reason="needs Triton, and TRITON_INTE
 def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Several groups of rows on one program each, with several blocks of units, or with one, whose weights are held."""
     for name, size in (("ROWS", (2,)), ("UNITS", (request.param,)), ("INNER", 4), ("LEAST", 1)):
-        monkeypatch.setattr(classical, name, size)
+        monkeypatch.setattr(grid, name, size)
     return request.param == 8
 
 

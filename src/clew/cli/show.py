@@ -12,6 +12,7 @@ import typer
 
 from clew import tree
 from clew.cells import RECURRENCES
+from clew.diagnose import tuning
 from clew.diagnose.laws import check
 from clew.errors import ClewError
 from clew.ops import triton
@@ -97,7 +98,7 @@ def _tune() -> None:
     if not triton.installed():
         raise ClewError("there is no Triton to tune", hint="pip install 'clew[gpu]'")
     device = torch.device("cuda", torch.cuda.current_device())
-    found = triton.kernels("tune").tune(device, say)
+    found = tuning.tune(device, say)
     say(f"kept in {tiles.keep(tiles.name_of(device), found)}")
 
 

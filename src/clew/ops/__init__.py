@@ -34,7 +34,7 @@ from torch import Tensor
 from clew.ops import algebra, native, native_linear, ragged, torch_own, triton
 from clew.ops import definition as ref
 from clew.ops.definition import Norm, Weights, Zoneout
-from clew.ops.triton import classical
+from clew.ops.triton import classical, trust
 from clew.tree import State
 
 __all__ = [
@@ -161,7 +161,7 @@ def slstm_scan(
             return slstm_scan(gx_BTHG, tuple(states[:4]), hh_HDG, initial=tuple(states[4:]), **how)
     cell = "slstm_exp" if exponential else "slstm"
     asked = only in (None, "triton") and (gx_BTHG.is_cuda or only is not None)
-    if asked and gx_BTHG.shape[:2].numel() and classical.can(cell, given):
+    if asked and gx_BTHG.shape[:2].numel() and classical.can(given) and _right(cell, gx_BTHG):
         return classical.slstm(gx_BTHG, state, hh_HDG, exponential, initial, lengths, reset)
 
     def step(gx_BHG: Tensor, state: State) -> tuple[Tensor, State]:
@@ -279,10 +279,16 @@ def _linear(
             return _linear(kernel, apart, lengths, reset)
     if only is None and native_linear.takes(tensors):
         return native_linear.scan(kernel, tensors, lengths, reset)
-    if only in (None, "triton") and triton.takes(kernel, tensors, only == "triton"):
+    takes = only in (None, "triton") and triton.takes(kernel, tensors, only == "triton")
+    if takes and _right(trust.NAMES[kernel.number], tensors[-1]):
         return triton.scan(kernel, tensors, lengths, reset)
     run = kernel.definition if only == "reference" else kernel.chunked
     return run(*tensors, lengths, reset)
+
+
+def _right(name: str, like: Tensor | None) -> bool:
+    """Whether a kernel that is run on a GPU gives the right numbers there."""
+    return like is None or not like.is_cuda or trust.trusted(name, like.dtype, like.device)
 
 
 def _in_one_dtype(tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
@@ -316,7 +322,8 @@ def _scan(
 
     def run(x: Tensor, reset: Tensor | None) -> tuple[Tensor, State]:
         given = (*state[:-1], *initial[:-1])
-        if plain and only in (None, "triton") and classical.takes(x, given, w, cell, only == "triton"):
+        takes = plain and only in (None, "triton") and classical.takes(x, given, w, cell, only == "triton")
+        if takes and _right(cell, x):
             y, after = classical.scan(cell, x, state[:-1], w, initial[:-1], lengths, reset)
             return y, (*after, state[-1])
         if plain:

@@ -8,9 +8,8 @@ Elman, GRU and LSTM are run where they were measured to be faster than cuDNN on 
 from __future__ import annotations
 
 import functools
-from contextlib import nullcontext
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,34 +19,12 @@ from clew.ops import definition as ref
 from clew.ops import triton
 from clew.ops.definition import Weights, Zoneout
 from clew.ops.native import definition_gradients, untouched
-from clew.ops.triton import tiles, trust
+from clew.ops.triton import tiles
+from clew.ops.triton.grid import GATES, Case, flags, launch
 from clew.tree import State
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-GATES = {"tanh": 1, "relu": 1, "gru": 3, "lstm": 4, "slstm": 4, "slstm_exp": 4}
-LEAST, ROWS, UNITS, INNER = 16, (16, 32, 64, 128), (16, 32, 64), 64  # sides of a tile
-PARTS = 4  # of the sums over all gates
-HELD, HELD_BACK = 220 << 10, 64 << 10  # bytes of a product whose weights are held: in shared memory, in registers
-SINGLE = 256  # numbers of a product in single precision whose weights are in registers, where there is one gate
 BATCHES, WIDTHS = (1, 16, 64, 256), (128, 256, 512, 1024)  # that are measured
-
-
-class Case(NamedTuple):
-    """What a pass is told beside its tensors."""
-
-    cell: str
-    lengths: Tensor | None
-    reset: Tensor | None
-
-
-class Shape(NamedTuple):
-    """How the work is shared out."""
-
-    rows: int  # of a program
-    units: int  # that a program has at once
-    blocks: int  # programs that go over the units of a head
-    inner: int  # numbers that a product goes over at once
-    held: bool  # whether that is all of them, so that the weights are read once
 
 
 def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights, cell: str, asked: bool) -> bool:
@@ -55,20 +32,18 @@ def takes(x_BTI: Tensor, state: tuple[Tensor, ...], w: Weights, cell: str, asked
     are asked for, or were measured to be faster."""
     given = (x_BTI, *state, *(t for t in w if isinstance(t, Tensor)))
     H = state[0].shape[-1]
-    if w.hr is not None or any(leaf.shape != (len(x_BTI), H) for leaf in state) or not can(cell, given):
+    if w.hr is not None or any(leaf.shape != (len(x_BTI), H) for leaf in state) or not can(given):
         return False
     return asked or (x_BTI.is_cuda and (w.hh.ndim == 3 or faster(cell, x_BTI, H)))
 
 
-def can(cell: str, given: tuple[Tensor, ...]) -> bool:
-    """Whether the kernels can run this, and are right on this device."""
+def can(given: tuple[Tensor, ...]) -> bool:
+    """Whether the kernels can run this."""
     first = given[0]
     if not (first.is_cuda or (triton.interpreted() and first.device.type == "cpu")) or first.dtype not in DTYPES:
         return False
     alike = all(t.dtype == first.dtype and t.device == first.device for t in given)
-    if not alike or not untouched(given, first.device.type) or not triton.installed():
-        return False
-    return not first.is_cuda or trust.trusted(cell, first.dtype, first.device)
+    return alike and untouched(given, first.device.type) and triton.installed()
 
 
 def faster(cell: str, x_BTI: Tensor, H: int) -> bool:
@@ -185,8 +160,8 @@ class _Run(torch.autograd.Function):
             single = {"dtype": torch.float32}
             kept = [make((B, T, 4 * H if G > 1 else 0), **single), make((B, T, H))]
             kept.append(make((len(c), B, T, H if G > 3 else 0), **single))
-        tensors_of_run = [gx, hh, bn, h, c, hr, cr, *_flags(case, h), y, seen, *kept]
-        _launch(triton.kernels("gated").forward, case, tensors_of_run, (B, T, H), hh, TRAINING=training)
+        tensors_of_run = [gx, hh, bn, h, c, hr, cr, *flags(case, h), y, seen, *kept]
+        launch(triton.kernels("gated").forward, case, tensors_of_run, (B, T, H), hh, TRAINING=training)
         if training:
             ctx.case = case
             ctx.save_for_backward(*tensors, y, *kept)
@@ -207,8 +182,8 @@ class _Run(torch.autograd.Function):
         dgh = torch.zeros_like(gx, memory_format=torch.contiguous_format)
         dgx = torch.zeros_like(dgh) if case.cell == "gru" else dgh
         written = [dh, dc, dhr, dcr, dgx, dgh]
-        given = [hh, *_flags(case, hh), y, gates, before, cells, dy.contiguous(), *written]
-        _launch(triton.kernels("gated").backward, case, given, (B, T, H), hh)
+        given = [hh, *flags(case, hh), y, gates, before, cells, dy.contiguous(), *written]
+        launch(triton.kernels("gated").backward, case, given, (B, T, H), hh)
         heads, _, D = hh.shape
         asked, seen = dgh.view(B * T, -1, heads, D), before.view(B * T, heads, D)
         dhh = torch.einsum("ngid,nik->igdk", asked, seen).flatten(1, 2)
@@ -240,48 +215,3 @@ def defined(case: Case, gx: Tensor, h0: Tensor, c0: Tensor, hr: Tensor, cr: Tens
     first, again = ((h, c.transpose(0, 1)) for h, c in ((h0, c0), (hr, cr)))
     y, (h, c) = ref.scan(step, gx, first, again, case.lengths, case.reset, h0.shape[1])
     return y, h, c.transpose(0, 1)
-
-
-def _flags(case: Case, like: Tensor) -> list[Tensor]:
-    """Lengths and resets; where there are none, something that is never read."""
-    return [like if t is None else t for t in (case.lengths, case.reset)]
-
-
-def shared_out(case: Case, B: int, hh: Tensor, at_once: int, backward: bool) -> Shape:
-    """As many programs as run side by side, as they wait for each other; small ones first, whose weights are held."""
-    (heads, _, D), G, single = hh.shape, GATES[case.cell], hh.dtype == torch.float32
-    across = PARTS if backward else (1 if G == 1 else 4)  # of which a GRU leaves one empty
-    inner = max(LEAST, _power(-(-G * D // PARTS) if backward else D))
-    for rows in (n for n in ROWS if n < 2 * max(B, LEAST)):
-        for units in (n for n in UNITS if n < 2 * max(D, LEAST) and (n >= D or UNITS[-1] < D)):  # of one, nobody waits
-            groups, blocks = -(-B // rows) * heads, -(-D // units)
-            size = inner * hh.element_size() * (across * units + rows * (PARTS if backward else 1))
-            size *= 2 if single and not backward else 1  # products in single precision keep two copies
-            fits = size <= (HELD_BACK if backward else HELD) and not (single and G == 1 and inner > SINGLE)
-            if fits and (blocks == 1 or groups * blocks <= at_once):
-                return Shape(rows, units, blocks, inner, held=True)
-    rows = next((n for n in ROWS if -(-B // n) * heads <= at_once), ROWS[-1])
-    blocks = max(1, min(-(-D // UNITS[0]), at_once // (-(-B // rows) * heads)))
-    return Shape(rows, UNITS[0], blocks, max(LEAST, min(inner, INNER, INNER * 64 // rows)), held=False)
-
-
-def _launch(
-    kernel: Any, case: Case, tensors: list[Tensor], sizes: tuple[int, int, int], hh: Tensor, **options: Any
-) -> None:
-    backward, (heads, _, D) = "TRAINING" not in options, hh.shape
-    shape = shared_out(case, sizes[0], hh, tiles.programs(hh.device), backward)
-    groups = -(-sizes[0] // shape.rows) * heads
-    if hh.is_cuda:
-        options["launch_cooperative_grid"] = shape.blocks > 1  # else nobody waits
-    counters = torch.zeros(groups, dtype=torch.int32, device=hh.device)
-    flags = {"CELL": case.cell, "RAGGED": case.lengths is not None, "RESETS": case.reset is not None}
-    flags |= {"HELD": shape.held, "BB": shape.rows, "BH": shape.units, "BK": shape.inner}
-    flags |= {"DOT": "tf32x3" if hh.dtype == torch.float32 else "tf32"} | ({"PARTS": PARTS} if backward else {})
-    # Nothing is fetched ahead: what was, would not stay in the nearest cache.
-    flags |= {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
-    with torch.cuda.device(hh.device) if hh.is_cuda else nullcontext():
-        kernel[groups, shape.blocks](*tensors, counters, *sizes, D, heads, **flags, **options)
-
-
-def _power(size: int) -> int:
-    return 1 << max(size - 1, 0).bit_length()

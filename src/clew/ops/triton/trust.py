@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clew.ops import native_linear
+from clew.ops import native_linear, triton
 from clew.ops.native_linear import Kernel
+from clew.ops.triton import classical, grid
 
 KERNELS = {
     "linear_scan": native_linear.REAL,
@@ -59,12 +60,14 @@ _trying = threading.Lock()
 
 
 def trusted(name: str, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the law of a kernel (`LAWS`) holds; where it does not, a warning says so, and what there is without it
-    runs.
+    """Whether there is such a kernel and its law (`LAWS`) holds; where it does not, a warning says so, and what there
+    is without it runs.
 
     While a CUDA graph is captured only what was found before is known: nothing can be tried then.
     """
     key = name, dtype, device
+    if not takes(name, dtype):
+        return False
     if key not in _found and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
         with _trying:
             if key not in _found:
@@ -115,8 +118,6 @@ def difference(
 
 
 def _difference(kernel: Kernel, dtype: torch.dtype, device: torch.device | str, case: Case) -> float:
-    from clew.ops import triton
-
     given = [None if t is None else t.to(dtype) for t in _drawn(kernel, case)]
     ours = [None if t is None else t.to(device) for t in given]
     if case.shared and kernel.keeps == "outputs":
@@ -147,9 +148,7 @@ def _apart(found: Sequence[Tensor], wanted: Sequence[Tensor], ours: list[Tensor]
 @torch.enable_grad()
 def gated_difference(cell: str, dtype: torch.dtype, device: torch.device | str) -> float:
     """The same of a cell of `classical`."""
-    from clew.ops.triton import classical
-
-    G, generator, found = classical.GATES[cell], torch.Generator("cpu").manual_seed(0), []
+    G, generator, found = grid.GATES[cell], torch.Generator("cpu").manual_seed(0), []
     for B, T, H, heads, ragged in GATED:
         D, leaves = H // heads, 3 if cell.startswith("slstm") else 1
         shapes = [(B, T, G * H), (B, H), (leaves, B, H), (B, H), (leaves, B, H), (heads, G * D, D), (H,)]
@@ -166,7 +165,7 @@ def gated_difference(cell: str, dtype: torch.dtype, device: torch.device | str) 
         reset = torch.rand(B, T, generator=generator, device="cpu") < 0.3 if ragged else None
         gx, h, c, hr, cr, hh, bn = ours
         said = classical.run(cell, gx, (h, c), (hr, cr), hh, bn, lengths, reset)
-        wanted = classical.defined(classical.Case(cell, lengths, reset), *theirs)
+        wanted = classical.defined(grid.Case(cell, lengths, reset), *theirs)
         used = 3 if G == 4 else 2  # others have no c
         found.append(_apart(said[:used], wanted[:used], ours, theirs))
     return float(torch.tensor(found, dtype=torch.float64, device="cpu").max())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clew import ops
 from clew.ops.definition import Weights
-from clew.ops.triton import classical, tiles, trust
+from clew.ops.triton import classical, grid, tiles, trust
 from clew.ops.triton.tiles import Sizes
 
 Run = Callable[[], object]
@@ -109,7 +109,7 @@ def clock(run: Run, times: int) -> float:
 def _layer(
     cell: str, dtype: torch.dtype, B: int, H: int, T: int, device: torch.device
 ) -> tuple[Tensor, tuple[Tensor, ...], Weights]:
-    G = classical.GATES[cell]
+    G = grid.GATES[cell]
 
     def draw(*shape: int) -> Tensor:
         return (torch.randn(*shape, device=device) * H**-0.5).to(dtype).requires_grad_()
