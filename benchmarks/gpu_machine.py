@@ -14,7 +14,7 @@ from race import Differ, check, turns
 from torch import Tensor
 
 from clew.ops.triton import tiles
-from clew.ops.triton.gated import _wait
+from clew.ops.triton.gated import wait
 
 Run = Callable[[], list[Tensor]]
 
@@ -62,7 +62,7 @@ def median(times: list[float]) -> float:
 @triton.jit
 def _waits(counter, times):
     for n in range(0, times):
-        _wait(counter, (n + 1) * tl.num_programs(1))
+        wait(counter, (n + 1) * tl.num_programs(1))
 
 
 def ceilings(machine: Machine) -> dict[str, float]:

@@ -24,7 +24,7 @@ SECONDS = 60
 
 def main() -> None:
     at, began = commit(), time.perf_counter()
-    found = tests("tests/ops/test_triton.py", "tests/ops/test_triton_classical.py")
+    found = tests("tests/ops/test_triton.py", "tests/ops/test_triton_classical.py", "tests/diagnose/test_tuning.py")
     seconds = time.perf_counter() - began
     large = {name: law(torch.float32, torch.device("cpu")) for name, law in trust.LAWS.items()}
     command = [sys.executable, "tests/ops/compile_kernels.py", "--all"]

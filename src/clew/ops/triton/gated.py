@@ -20,7 +20,7 @@ from clew.ops.triton.gates import gru, gru_gradient, lstm, lstm_gradient, slstm,
 
 
 @triton.jit
-def _wait(counter, target):
+def wait(counter, target):
     """Until so many programs have come here: what they wrote before is there to be read."""
     tl.debug_barrier()
     if tl.num_programs(1) > 1:
@@ -177,7 +177,7 @@ def forward(
             if RESETS:
                 state = tl.where(cut_next[:, None] != 0, tl.load(hr + of_state, of_all, 0.0).to(tl.float32), state)
             tl.store(then + of_state, state.to(seen.dtype.element_ty), of_all)
-        _wait(counters + tl.program_id(0), (t + 1) * programs)
+        wait(counters + tl.program_id(0), (t + 1) * programs)
 
 
 @triton.jit
@@ -273,4 +273,4 @@ def backward(
             if CELL != "gru":
                 asked = tl.where(real[:, None], 0.0, asked)
             tl.store(dh + of_state, asked, of_all)
-        _wait(counters + tl.program_id(0), (back + 1) * programs)
+        wait(counters + tl.program_id(0), (back + 1) * programs)
