@@ -120,7 +120,7 @@ def test_blocks_of_cells_in_turn() -> None:
     assert (linear.input_size, linear.output_size) == (2, 4)
     assert [type(block.layer).__name__ for block in blocks] == ["LSTM", "GLA", "LSTM"]
     assert blocks[0].layer.forget_bias == 2.0
-    assert blocks[1].layer.heads == 2
+    assert [block.layer.heads for block in blocks] == [2, 2, 2]
     assert all(block.mlp is not None for block in blocks)
     assert isinstance(top.module, torch.nn.RMSNorm)
     assert [type(layer).__name__ for layer in body("gru", 4, 4, 2, mlp=1.0).layers] == ["Residual", "Residual"]
@@ -128,8 +128,8 @@ def test_blocks_of_cells_in_turn() -> None:
     assert both.output_size == 8
     with pytest.raises(ConfigError, match="unknown cell 'attentoin'"):
         body("gru + attentoin", 2, 4, 2)
-    with pytest.raises(ConfigError, match="'lstm\\+gru' has no option 'heads'"):
-        body("lstm+gru", 2, 4, 2, options={"heads": 2})
+    with pytest.raises(ConfigError, match="'lstm\\+gru' has no option 'window'"):
+        body("lstm+gru", 2, 4, 2, options={"window": 2})
     with pytest.raises(ConfigError, match="2 cells in turn, but there are 1 layers"):
         body("lstm+gru", 2, 4)
 
