@@ -63,6 +63,7 @@ def build(
 def _place(key: str) -> list[str]:
     """The sections and the name of a key; a bare one is looked up in the sections."""
     if "." in key:
+        key = f"model.{key}" if key.startswith("cell_options.") else key
         return key.split(".", 2) if key.startswith("model.cell_options.") else key.split(".", 1)
     homes = [section for section, kind in SECTIONS.items() if key in kind.model_fields]
     return [homes[0], key] if len(homes) == 1 and key not in ("task", "seed") else [key]
