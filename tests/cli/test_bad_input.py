@@ -40,7 +40,6 @@ OPTIONS = {
     "unknown task": (["--task", "forcast"], ["unknown task 'forcast'", "did you mean 'forecast'"]),
     "unknown option of a cell": (["--set", "cell_options={zoneuot=0.1}"], ["'zoneuot'", "did you mean 'zoneout'"]),
     "bad option of a cell, by its name": (["--set", "cell_options.zoneout=2.0"], ["zoneout must be"]),
-    "heads that do not fit": (["--set", "cell_options.heads=5"], ["cannot be shared equally by 5 heads"]),
     "bad option of a cell": (["--set", "cell_options={zoneout=2.0}"], ["zoneout must be"]),
     "an option of another type": (["--set", "cell_options={zoneout='a lot'}"], ["option 'zoneout'", "(got 'a lot')"]),
     "a pair out of order": (["--cell", "lru", "--set", "cell_options={radius=[0.9,0.1]}"], ["radius must be"]),
