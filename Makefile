@@ -61,6 +61,7 @@ soak: .venv/dev
 	$(BIN)/python benchmarks/soak.py all
 	$(BIN)/python benchmarks/files.py
 	$(BIN)/python benchmarks/interpreted.py
+	$(BIN)/python benchmarks/gpu.py --small
 
 # On a machine with a GPU.
 gpu: .venv/dev
