@@ -34,7 +34,7 @@ def by(only: ops.Implementation, problem: Classical, *how: bool) -> list[Tensor]
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_numbers_and_gradients(cell: str, held: bool) -> None:
-    for ragged, resets in [(True, True)] if held else [(False, False), (True, True), (False, True)]:
+    for ragged, resets in [(True, True)] if held else [(False, False), (True, True)]:
         problem = Classical(cell, (3, 4, 3, 5), torch.float32)
         found, expected = (by(only, problem, ragged, resets) for only in ("triton", "reference"))
         assert "triton" in type(found[1].grad_fn)._forward_cls.__module__
@@ -51,7 +51,7 @@ def test_shapes_directions_and_strides(cell: str, held: bool) -> None:
         ((3, 3, 3, 6), {"heads": 2}, (True, True)),
         ((3, 3, 3, 6), {"heads": 6}, (False, True, True)),
     )
-    for sizes, options, how in cases[3:] if held else cases[:4]:
+    for sizes, options, how in cases[3:] if held else cases[:3]:
         problem = Classical(cell, sizes, torch.float32, **options)
         found, expected = (by(only, problem, *how) for only in ("triton", "reference"))
         assert_near(found, expected, 1e-6)
